@@ -1,0 +1,377 @@
+"""The PartnerTable: institutions, receivers, datasets, runs, deliveries and the operators' trail.
+
+It holds no personal data: operators may read it. Keys:
+
+=========================  ================================  ==========================================================
+pk                         sk                                what
+=========================  ================================  ==========================================================
+``INSTITUTION``            institution                       name, limits, providers
+``RECEIVER``               receiver                          SFTP server, on-behalf-of organisations, name of the secret
+``DATASET``                ``institution#provider``          what the register shows of it, lease, fetch in progress
+``OUTCOME#run``            subject                           what one run did with one dataset or delivery
+``RUN#flow``               run                               a run as a whole
+``DELIVERY#quarter``       ``receiver#onBehalfOf``           the delivery of a quarter's package
+``TRAIL``                  ``time#id``                       who changed or looked at what, when and why
+=========================  ================================  ==========================================================
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from gjeldsbro.adapters.aws import from_item, to_item
+from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.errors import DatasetBusyError
+from gjeldsbro.services.ports import Dataset, Institution, Lease, Provider, Receiver
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+OUTCOME_RETENTION = timedelta(days=90)
+RUN_RETENTION = timedelta(days=400)
+TRAIL_RETENTION = timedelta(days=5 * 365)
+
+_DATASET_NAMES = {
+    "as_of": "asOf",
+    "fetch_start": "fetchStart",
+    "run": "run",
+    "index": "index",
+    "key_version": "keyVersion",
+    "customers": "customers",
+    "pending": "pending",
+    "full_at": "fullAt",
+    "held": "held",
+    "lease": "lease",
+    "fetch": "fetch",
+    "last_run": "lastRun",
+}
+
+
+class Partners:
+    """Reads and writes the PartnerTable. All reads are strongly consistent."""
+
+    def __init__(self, table: str, client: "DynamoDBClient") -> None:
+        self._table = table
+        self._client = client
+
+    # Institutions and receivers
+
+    def institution(self, institution: str) -> Institution | None:
+        """One institution, ended or not."""
+        item = self._get("INSTITUTION", institution)
+        return None if item is None else _institution(item)
+
+    def institutions(self) -> list[Institution]:
+        """All institutions, ended ones included, by id."""
+        return [_institution(item) for item in self._query("INSTITUTION")]
+
+    def put_institution(self, institution: Institution) -> None:
+        """Store an institution, in place of what was there."""
+        self._put(
+            "INSTITUTION",
+            institution.institution,
+            {
+                "name": institution.name,
+                "maxShrinkPercent": institution.max_shrink_percent,
+                "ended": institution.ended,
+                "providers": [
+                    {
+                        name: value
+                        for name, value in (
+                            ("providerID", provider.provider),
+                            ("url", provider.url),
+                            ("datasetUrl", provider.dataset_url),
+                            ("ca", provider.ca),
+                            ("ended", provider.ended),
+                        )
+                        if value is not None
+                    }
+                    for provider in institution.providers
+                ],
+            },
+        )
+
+    def remove_institution(self, institution: str) -> None:
+        """Forget an institution whose data is gone."""
+        self._client.delete_item(TableName=self._table, Key=to_item({"pk": "INSTITUTION", "sk": institution}))
+
+    def receiver(self, receiver: str) -> Receiver | None:
+        """One receiver."""
+        item = self._get("RECEIVER", receiver)
+        return None if item is None else _receiver(item)
+
+    def receivers(self) -> list[Receiver]:
+        """All receivers, by id."""
+        return [_receiver(item) for item in self._query("RECEIVER")]
+
+    def put_receiver(self, receiver: Receiver) -> None:
+        """Store a receiver, in place of what was there."""
+        self._put(
+            "RECEIVER",
+            receiver.receiver,
+            {
+                "name": receiver.name,
+                "onBehalfOf": list(receiver.on_behalf_of),
+                "sftp": {
+                    "url": receiver.url,
+                    "hostKeys": list(receiver.host_keys),
+                    "secret": receiver.secret,
+                    "readBack": receiver.read_back,
+                },
+            },
+        )
+
+    # Datasets
+
+    def dataset(self, institution: str, provider: str) -> Dataset:
+        """What is known of a dataset; an empty one when nothing is."""
+        item = self._get("DATASET", f"{institution}#{provider}")
+        return Dataset(institution, provider) if item is None else _dataset(item)
+
+    def datasets(self, institution: str | None = None) -> list[Dataset]:
+        """All datasets, or those of one institution."""
+        prefix = "" if institution is None else f"{institution}#"
+        return [_dataset(item) for item in self._query("DATASET", prefix)]
+
+    def take_lease(self, institution: str, provider: str, run: str, now: datetime, seconds: int) -> Dataset:
+        """Take, or renew, the right to work on a dataset; only one run has it at a time.
+
+        Raises DatasetBusyError while another run has it.
+        """
+        try:
+            answer = self._client.update_item(
+                TableName=self._table,
+                Key=to_item({"pk": "DATASET", "sk": f"{institution}#{provider}"}),
+                UpdateExpression="SET lease = :lease",
+                ConditionExpression="attribute_not_exists(lease) OR lease.run = :run OR lease.#until < :now",
+                ExpressionAttributeNames={"#until": "until"},
+                ExpressionAttributeValues=to_item(
+                    {
+                        ":lease": {"run": run, "until": from_datetime(now + timedelta(seconds=seconds))},
+                        ":run": run,
+                        ":now": from_datetime(now),
+                    },
+                ),
+                ReturnValues="ALL_NEW",
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            raise DatasetBusyError(f"another run works on the dataset of {institution} from {provider}") from None
+        return _dataset(from_item(answer["Attributes"]))
+
+    def update_dataset(self, dataset: Dataset, run: str, **changes: Any) -> Dataset:
+        """Change fields of a dataset in one write, on the condition that ``run`` still has the lease.
+
+        ``changes`` are fields of Dataset; None removes one. Raises DatasetBusyError when the lease is another run's.
+        """
+        sets, removes, names = [], [], {"#run": "run"}
+        values: dict[str, Any] = {":owner": run}
+        for number, (field, value) in enumerate(changes.items()):
+            names[f"#f{number}"] = _DATASET_NAMES[field]
+            if value is None:
+                removes.append(f"#f{number}")
+            else:
+                sets.append(f"#f{number} = :f{number}")
+                values[f":f{number}"] = {"run": value.run, "until": value.until} if isinstance(value, Lease) else value
+        expression = f"SET {', '.join(sets)} " if sets else ""
+        expression += f"REMOVE {', '.join(removes)}" if removes else ""
+        try:
+            answer = self._client.update_item(
+                TableName=self._table,
+                Key=to_item({"pk": "DATASET", "sk": f"{dataset.institution}#{dataset.provider}"}),
+                UpdateExpression=expression,
+                ConditionExpression="lease.#run = :owner",
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=to_item(values),
+                ReturnValues="ALL_NEW",
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            raise DatasetBusyError(
+                f"the dataset of {dataset.institution} from {dataset.provider} is no longer this run's",
+            ) from None
+        return _dataset(from_item(answer["Attributes"]))
+
+    def remove_dataset(self, dataset: Dataset, run: str) -> None:
+        """Forget a dataset whose items are gone, on the condition that ``run`` has the lease."""
+        try:
+            self._client.delete_item(
+                TableName=self._table,
+                Key=to_item({"pk": "DATASET", "sk": f"{dataset.institution}#{dataset.provider}"}),
+                ConditionExpression="lease.#run = :owner",
+                ExpressionAttributeNames={"#run": "run"},
+                ExpressionAttributeValues=to_item({":owner": run}),
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            raise DatasetBusyError(
+                f"the dataset of {dataset.institution} from {dataset.provider} is no longer this run's",
+            ) from None
+
+    # Runs and their outcomes
+
+    def put_outcome(self, run: str, subject: str, outcome: dict[str, Any], now: datetime) -> None:
+        """Store what a run did with one dataset or delivery; a retry writes it again."""
+        values = {**outcome, "expires": int((now + OUTCOME_RETENTION).timestamp())}
+        self._put(f"OUTCOME#{run}", subject, values)
+
+    def outcomes(self, run: str) -> dict[str, dict[str, Any]]:
+        """The outcomes of a run by subject."""
+        return {item["sk"]: _values(item) for item in self._query(f"OUTCOME#{run}")}
+
+    def put_run(self, flow: str, run: str, values: dict[str, Any], now: datetime) -> None:
+        """Store what is known of a run as a whole, in place of what was there."""
+        self._put(f"RUN#{flow}", run, {**values, "expires": int((now + RUN_RETENTION).timestamp())})
+
+    def run(self, flow: str, run: str) -> dict[str, Any] | None:
+        """One run of a flow."""
+        item = self._get(f"RUN#{flow}", run)
+        return None if item is None else _values(item)
+
+    def runs(self, flow: str) -> dict[str, dict[str, Any]]:
+        """The runs of a flow that are still kept, by name."""
+        return {item["sk"]: _values(item) for item in self._query(f"RUN#{flow}")}
+
+    # Deliveries
+
+    def delivery(self, receiver: str, on_behalf_of: str, quarter: str) -> dict[str, Any] | None:
+        """The delivery of a quarter's package."""
+        item = self._get(f"DELIVERY#{quarter}", f"{receiver}#{on_behalf_of}")
+        return None if item is None else _values(item)
+
+    def deliveries(self, quarter: str) -> dict[str, dict[str, Any]]:
+        """The deliveries of a quarter by ``receiver#onBehalfOf``."""
+        return {item["sk"]: _values(item) for item in self._query(f"DELIVERY#{quarter}")}
+
+    def claim_delivery(self, receiver: str, on_behalf_of: str, quarter: str, run: str, *, again: bool) -> bool:
+        """Claim the delivery of a quarter's package for a run.
+
+        False when it was delivered before (and not ``again``). One that another run claimed but did not finish is taken
+        over: the file's rename is what makes a delivery, and it happens at the end of one claimed run only.
+        """
+        condition = "attribute_not_exists(#state) OR #state <> :delivered OR #run = :run"
+        names = {"#state": "state", "#run": "run"}
+        values = {":delivering": "delivering", ":run": run}
+        extra: dict[str, Any] = {}
+        if not again:
+            extra["ConditionExpression"] = condition
+            values[":delivered"] = "delivered"
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key=to_item({"pk": f"DELIVERY#{quarter}", "sk": f"{receiver}#{on_behalf_of}"}),
+                UpdateExpression="SET #state = :delivering, #run = :run",
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=to_item(values),
+                **extra,
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    def update_delivery(self, receiver: str, on_behalf_of: str, quarter: str, run: str, values: dict[str, Any]) -> bool:
+        """Replace what is known of a delivery, while ``run`` has the claim; False when another run has taken it."""
+        item = {"pk": f"DELIVERY#{quarter}", "sk": f"{receiver}#{on_behalf_of}", **values, "run": run}
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=to_item(item),
+                ConditionExpression="#run = :run",
+                ExpressionAttributeNames={"#run": "run"},
+                ExpressionAttributeValues=to_item({":run": run}),
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    # The operators' trail
+
+    def record_trail(self, *, who: str, action: str, subject: str, reason: str | None, now: datetime) -> None:
+        """Record that somebody changed, or looked at, something. ``subject`` is never a person's number."""
+        self._put(
+            "TRAIL",
+            f"{from_datetime(now)}#{uuid4()}",
+            {
+                "who": who,
+                "action": action,
+                "subject": subject,
+                "reason": reason,
+                "expires": int((now + TRAIL_RETENTION).timestamp()),
+            },
+        )
+
+    def trail(self, since: datetime) -> list[dict[str, Any]]:
+        """The trail from a point in time on, oldest first; each with its ``at``."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            KeyConditionExpression="pk = :pk AND sk >= :since",
+            ExpressionAttributeValues=to_item({":pk": "TRAIL", ":since": from_datetime(since)}),
+        )
+        items = (from_item(item) for page in pages for item in page["Items"])
+        return [{"at": item["sk"].partition("#")[0], **_values(item)} for item in items]
+
+    def _get(self, pk: str, sk: str) -> dict[str, Any] | None:
+        answer = self._client.get_item(TableName=self._table, Key=to_item({"pk": pk, "sk": sk}), ConsistentRead=True)
+        return from_item(answer["Item"]) if "Item" in answer else None
+
+    def _put(self, pk: str, sk: str, values: dict[str, Any]) -> None:
+        self._client.put_item(TableName=self._table, Item=to_item({"pk": pk, "sk": sk, **values}))
+
+    def _query(self, pk: str, prefix: str = "") -> Iterator[dict[str, Any]]:
+        condition, values = "pk = :pk", {":pk": pk}
+        if prefix:
+            condition += " AND begins_with(sk, :prefix)"
+            values[":prefix"] = prefix
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues=to_item(values),
+        )
+        for page in pages:
+            for item in page["Items"]:
+                yield from_item(item)
+
+
+def _values(item: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if name not in {"pk", "sk", "expires"}}
+
+
+def _institution(item: dict[str, Any]) -> Institution:
+    return Institution(
+        institution=item["sk"],
+        name=item["name"],
+        max_shrink_percent=item["maxShrinkPercent"],
+        ended=item["ended"],
+        providers=tuple(
+            Provider(
+                provider=provider["providerID"],
+                url=provider.get("url"),
+                dataset_url=provider.get("datasetUrl"),
+                ca=provider.get("ca"),
+                ended=provider["ended"],
+            )
+            for provider in item["providers"]
+        ),
+    )
+
+
+def _receiver(item: dict[str, Any]) -> Receiver:
+    sftp = item["sftp"]
+    return Receiver(
+        receiver=item["sk"],
+        name=item["name"],
+        on_behalf_of=tuple(item["onBehalfOf"]),
+        url=sftp["url"],
+        host_keys=tuple(sftp["hostKeys"]),
+        secret=sftp["secret"],
+        read_back=sftp["readBack"],
+    )
+
+
+def _dataset(item: dict[str, Any]) -> Dataset:
+    institution, _, provider = item["sk"].partition("#")
+    fields = {field: item[name] for field, name in _DATASET_NAMES.items() if name in item}
+    lease = fields.pop("lease", None)
+    dataset = Dataset(institution, provider, **fields)
+    return dataset if lease is None else replace(dataset, lease=Lease(**lease))

@@ -1,0 +1,84 @@
+"""What Secrets Manager keeps: the key of the keyed hash, our client certificate, and the receivers' credentials.
+
+Values are cached for a few minutes, so that a rotated secret is used soon and a busy function does not ask each time.
+Nothing of them is ever logged or raised.
+"""
+
+import json
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+CACHE_SECONDS = 300
+_MIN_HASH_SECRET = 32
+
+
+class ClientCertificate(NamedTuple):
+    """Our certificate chain and private key for calls to institutions, both PEM."""
+
+    certificate: str
+    private_key: str
+
+
+class ReceiverSecret(NamedTuple):
+    """How we log in at a receiver: a password, or a private key (OpenSSH or PEM) with or without a passphrase."""
+
+    password: str | None
+    private_key: str | None
+    passphrase: str | None
+
+
+class Secrets:
+    """Reads and caches secrets; raises ConfigurationError when one is missing or not in its form."""
+
+    def __init__(self, client: "SecretsManagerClient") -> None:
+        self._client = client
+        self._cache: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    def hash_key(self, secret_id: str) -> HashKey:
+        """The key of the keyed hash: ``{"version": "1", "key": "<at least 32 characters>"}``."""
+        values = self._read(secret_id)
+        version, secret = values.get("version"), values.get("key")
+        if not isinstance(version, str) or not isinstance(secret, str) or len(secret) < _MIN_HASH_SECRET:
+            raise ConfigurationError("the hash key secret is not of the form {version, key}")
+        return HashKey(version, secret.encode())
+
+    def client_certificate(self, secret_id: str) -> ClientCertificate | None:
+        """Our client certificate, or None while no operator has stored one."""
+        values = self._read(secret_id)
+        certificate, private_key = values.get("certificate"), values.get("privateKey")
+        if not certificate and not private_key:
+            return None
+        if not isinstance(certificate, str) or not isinstance(private_key, str):
+            raise ConfigurationError("the client certificate secret is not of the form {certificate, privateKey}")
+        return ClientCertificate(certificate, private_key)
+
+    def receiver(self, secret_id: str) -> ReceiverSecret:
+        """A receiver's credentials: ``{"password"?, "privateKey"?, "passphrase"?}``."""
+        values = self._read(secret_id)
+        secret = ReceiverSecret(values.get("password"), values.get("privateKey"), values.get("passphrase"))
+        if secret.password is None and secret.private_key is None:
+            raise ConfigurationError("the receiver's secret holds neither a password nor a private key")
+        return secret
+
+    def _read(self, secret_id: str) -> dict[str, Any]:
+        cached = self._cache.get(secret_id)
+        if cached is not None and monotonic() - cached[0] < CACHE_SECONDS:
+            return cached[1]
+        try:
+            text = self._client.get_secret_value(SecretId=secret_id)["SecretString"]
+        except self._client.exceptions.ResourceNotFoundException:
+            raise ConfigurationError("a secret does not exist") from None
+        try:
+            values = json.loads(text)
+        except ValueError:
+            raise ConfigurationError("a secret is not a JSON object") from None
+        if not isinstance(values, dict):
+            raise ConfigurationError("a secret is not a JSON object")
+        self._cache[secret_id] = (monotonic(), values)
+        return values

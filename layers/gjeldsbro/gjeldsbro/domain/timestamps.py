@@ -1,0 +1,55 @@
+"""Points in time as SPEC writes them (4.1 DATETIME), kept with all their digits.
+
+Inside the system a timestamp is a string of fixed width, ``2026-11-22T05:00:00.0000000Z``: UTC with seven fractional
+digits (institutions send 0 to 7). Such strings compare in time order, in Python and in DynamoDB conditions alike, and
+lose nothing; ``datetime`` would drop the seventh digit.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+MAX_FUTURE = timedelta(minutes=5)
+"""How far a timestamp may lie in the future: clocks differ a little, anything more is a fault (design decision 4)."""
+
+_FORM = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,7}))?(Z|[+-][0-9]{2}:[0-9]{2})",
+)
+
+
+def normalise(text: str) -> str:
+    """Turn an ISO 8601 timestamp with an offset into the fixed form.
+
+    Raises ValueError when ``text`` is not a date and time with seconds, 0-7 fractional digits and ``Z`` or an offset.
+    """
+    match = _FORM.fullmatch(text)
+    if match is None:
+        raise ValueError("not an ISO 8601 date and time with offset")
+    seconds, fraction, offset = match.groups()
+    digits = (fraction or "").ljust(7, "0")
+    moment = datetime.fromisoformat(seconds + ("+00:00" if offset == "Z" else offset))
+    if offset != "Z":
+        try:
+            moment = moment.astimezone(UTC)
+        except OverflowError as exc:
+            raise ValueError("outside the calendar") from exc
+    return f"{moment.replace(tzinfo=None).isoformat()}.{digits}Z"
+
+
+def from_datetime(moment: datetime) -> str:
+    """The fixed form of an aware ``moment``."""
+    return normalise(moment.isoformat())
+
+
+def to_datetime(timestamp: str) -> datetime:
+    """An aware datetime of a timestamp in the fixed form; the seventh digit is dropped."""
+    return datetime.fromisoformat(timestamp[:26] + "+00:00")
+
+
+def shorten(timestamp: str) -> str:
+    """The form that is shown and sent: as few fractional digits as keep the value."""
+    return timestamp[:-1].rstrip("0").removesuffix(".") + "Z"
+
+
+def is_too_late(timestamp: str, now: datetime) -> bool:
+    """Whether a timestamp in the fixed form lies more than MAX_FUTURE after ``now``."""
+    return timestamp > from_datetime(now + MAX_FUTURE)

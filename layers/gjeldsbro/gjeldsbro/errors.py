@@ -1,0 +1,124 @@
+"""Every error that gjeldsbro raises on purpose, split by what the caller can do about it.
+
+::
+
+    GjeldsbroError
+    ├── RetryableError                 try the same call again later
+    │   ├── InstitutionUnavailableError
+    │   ├── ReceiverUnavailableError
+    │   └── StoreUnavailableError
+    ├── RefusedError                   the other party must mend what it sent, or how it is set up
+    │   ├── NotAuthenticatedError
+    │   ├── NotEntitledError
+    │   ├── InvalidMessageError
+    │   ├── DatasetRefusedError
+    │   ├── SsnListError
+    │   └── ReceiverRefusedError
+    └── OperatorError                  somebody of ours must act
+        ├── ConfigurationError
+        ├── DatasetBusyError
+        └── UnexpectedError
+
+The class names are a contract: ``Retry`` and ``Catch`` in ``statemachines/`` match on them, and a test checks that
+every name used there exists here. No message holds an identity number, an account number or an amount.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Violation(NamedTuple):
+    """A broken rule: ``place`` is a JSON pointer (RFC 6901) into the message, ``rule`` says what should be there.
+
+    Neither holds the offending value: both end up in answers, reports and logs.
+    """
+
+    place: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.place or '/'}: {self.rule}"
+
+
+class GjeldsbroError(Exception):
+    """Base of all errors below."""
+
+
+class RetryableError(GjeldsbroError):
+    """The same call may succeed later: the caller retries with back-off."""
+
+
+class InstitutionUnavailableError(RetryableError):
+    """An institution's server did not answer, or answered with 429 or 5xx, within the time given to it."""
+
+
+class ReceiverUnavailableError(RetryableError):
+    """A receiver's SFTP server could not be reached, or the connection was lost."""
+
+
+class StoreUnavailableError(RetryableError):
+    """DynamoDB, S3 or Secrets Manager throttled us or failed, after the client's own retries."""
+
+
+class RefusedError(GjeldsbroError):
+    """The other party must mend what it sent or how it is set up: the same call would fail again."""
+
+
+class NotAuthenticatedError(RefusedError):
+    """The client certificate names no organisation (401)."""
+
+
+class NotEntitledError(RefusedError):
+    """The organisation is known, but may not do this (403)."""
+
+
+class InvalidMessageError(RefusedError):
+    """A message breaks rules of SPEC chapter 4.
+
+    ``violations`` are the first of them in document order; ``total`` is how many there are in all.
+    """
+
+    def __init__(self, violations: Sequence[Violation], total: int | None = None) -> None:
+        self.violations = tuple(violations)
+        self.total = len(self.violations) if total is None else total
+        text = "; ".join(str(violation) for violation in self.violations)
+        hidden = self.total - len(self.violations)
+        super().__init__(f"{text}; and {hidden} more" if hidden else text)
+
+
+class DatasetRefusedError(InvalidMessageError):
+    """A dataset breaks a rule and is refused as a whole; what the register held stays in use."""
+
+
+class SsnListError(RefusedError):
+    """An SSN list cannot be used. ``code`` is one of the contract's failure-report errors."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.code = code
+        self.detail = detail
+        super().__init__(f"{code}: {detail}")
+
+
+class ReceiverRefusedError(RefusedError):
+    """A receiver's server refused us, or is not the one we know. ``code`` names the step that failed."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.code = code
+        self.detail = detail
+        super().__init__(f"{code}: {detail}")
+
+
+class OperatorError(GjeldsbroError):
+    """Somebody of ours must act before this can succeed."""
+
+
+class ConfigurationError(OperatorError):
+    """A setting, secret, institution or receiver is missing or does not make sense."""
+
+
+class DatasetBusyError(OperatorError):
+    """Another run holds the lease of this dataset."""
+
+
+class UnexpectedError(OperatorError):
+    """A fault of ours. Its message names the original class only: the original text could hold personal data."""

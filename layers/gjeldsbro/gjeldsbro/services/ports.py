@@ -1,0 +1,91 @@
+"""Value types that use cases and adapters share: what the PartnerTable says of institutions, receivers and datasets."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Who delivers an institution's data. Without ``url`` and ``dataset_url`` it only pushes.
+
+    ``ended`` marks a provider that was dropped from the institution: it may no longer push and is no longer fetched,
+    but its data stays visible until the first accepted dataset of a successor (design decision 6).
+    """
+
+    provider: str
+    url: str | None = None
+    dataset_url: str | None = None
+    ca: str | None = None
+    ended: bool = False
+
+    @property
+    def delivers_datasets(self) -> bool:
+        """Whether complete datasets are fetched from it."""
+        return self.url is not None or self.dataset_url is not None
+
+
+@dataclass(frozen=True)
+class Institution:
+    """A financial institution (SPEC financialInstitutionID) and its providers."""
+
+    institution: str
+    name: str
+    max_shrink_percent: int = 30
+    providers: tuple[Provider, ...] = ()
+    ended: bool = False
+
+    def provider(self, provider: str) -> Provider | None:
+        """The provider with that providerID, ended or not."""
+        return next((candidate for candidate in self.providers if candidate.provider == provider), None)
+
+    def may_report(self, provider: str) -> bool:
+        """Whether that provider may report this institution's loans now."""
+        found = self.provider(provider)
+        return found is not None and not found.ended and not self.ended
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """An institution that gets quarterly packages, and its SFTP server."""
+
+    receiver: str
+    name: str
+    on_behalf_of: tuple[str, ...]
+    url: str
+    host_keys: tuple[str, ...]
+    secret: str
+    read_back: bool = True
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right of one run to work on a dataset until a point in time (fixed form, see domain.timestamps)."""
+
+    run: str
+    until: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of one provider's dataset of one institution.
+
+    ``as_of``, ``fetch_start``, ``run``, ``index``, ``key_version`` and ``customers`` (with loans) describe the dataset
+    that the register shows; they are None until the first one was accepted. ``pending`` is the S3 key of the customer
+    keys that an unfinished load was about to change. ``fetch`` is the cursor of a fetch in progress, ``last_run`` the
+    outcome of the last run.
+    """
+
+    institution: str
+    provider: str
+    as_of: str | None = None
+    fetch_start: str | None = None
+    run: str | None = None
+    index: str | None = None
+    key_version: str | None = None
+    customers: int = 0
+    pending: str | None = None
+    full_at: str | None = None
+    held: bool = False
+    lease: Lease | None = None
+    fetch: dict[str, Any] | None = None
+    last_run: dict[str, Any] | None = field(default=None, compare=False)
