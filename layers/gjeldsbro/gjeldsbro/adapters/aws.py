@@ -62,7 +62,7 @@ def _plain(value: Any) -> Any:
         case Decimal():
             return int(value) if value == value.to_integral_value() else float(value)
         case Binary():
-            return value.value
+            return bytes(value.value)  # type: ignore[attr-defined]  # the stubs leave it out
         case dict():
             return {name: _plain(inner) for name, inner in value.items()}
         case list():
