@@ -1,0 +1,233 @@
+"""The RegisterTable: who has debt where, under keyed hashes (design decisions 3 and 4).
+
+========================  ===============================================  =============================================
+pk                        sk                                               attributes
+========================  ===============================================  =============================================
+keyed hash of customerID  ``D#institution#provider``                       loans, run (that wrote it)
+keyed hash of customerID  ``P#institution#provider#type#account hash``     loans (just one), version, pushOf
+========================  ===============================================  =============================================
+
+``loans`` is ``domain.loans.encode_loans``. The sparse index ``outstanding-pushes`` (pushOf, version; keys only) finds
+the pushes of one provider of one institution, oldest first.
+"""
+
+import random
+from base64 import urlsafe_b64encode
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import batched
+from time import sleep
+from typing import TYPE_CHECKING, Any
+
+from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.loans import account_of, decode_loans, encode_loans
+from gjeldsbro.domain.register import MAX_LOANS_BYTES, DatasetItem, Item, PushItem, push_version
+from gjeldsbro.errors import DatasetRefusedError, StoreUnavailableError, Violation
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+PUSH_INDEX = "outstanding-pushes"
+BATCH_SIZE = 25
+"""Most items that one BatchWriteItem takes."""
+CONCURRENCY = 16
+"""Requests at a time of one function: half of the client's connection pool."""
+MAX_ATTEMPTS = 10
+"""Tries of a batch write; the waits between them add up to about 20 seconds at most."""
+
+_BASE_WAIT = 0.05
+_MAX_WAIT = 5.0
+_AFTER_ALL_VERSIONS = "~"
+"""Sorts after the ``#`` that ends a version's timestamp: ``cover + "~"`` takes in all versions of that instant."""
+
+
+class Register:
+    """Reads and writes the register. Raises botocore's errors, and StoreUnavailableError for a batch tried in vain."""
+
+    def __init__(
+        self,
+        table: str,
+        client: "DynamoDBClient",
+        hash_key: HashKey,
+        *,
+        wait: Callable[[float], None] = sleep,
+    ) -> None:
+        self._table = table
+        self._client = client
+        self._hash_key = hash_key
+        self._wait = wait
+
+    # Reading
+
+    def items_of(self, customer_key: bytes) -> list[Item]:
+        """All that is stored of a customer, in one consistent Query. Read the DATASET records before."""
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": {":pk": {"S": self._hash_key.partition_key(customer_key)}},
+        }
+        return [_item(stored) for stored in self._query(request)]
+
+    def items_of_many(self, customer_keys: Iterable[bytes]) -> list[list[Item]]:
+        """``items_of`` for each customer, in their order, CONCURRENCY at a time."""
+        return list(_in_parallel(self.items_of, customer_keys))
+
+    # Pushes
+
+    def put_pushes(self, pushes: Iterable[tuple[bytes, PushItem]]) -> int:
+        """Store pushes (customer key, push), each unless a newer or the same one is there; how many were stored.
+
+        Returns only when each of them is in the register or older than what is there; after an error, some may be.
+        """
+        return sum(_in_parallel(self._put_push, pushes))
+
+    def delete_superseded_pushes(self, institution: str, provider: str, cover: str) -> int:
+        """Delete a provider's pushes up to and including ``cover``; how many were deleted.
+
+        Each goes only if it is still the version that the index showed: a newer push that came meanwhile stays. One
+        that the index does not show yet stays too, counts for no reader, and goes after a later commit.
+        """
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": PUSH_INDEX,
+            "KeyConditionExpression": "pushOf = :push_of AND #version <= :last",
+            "ExpressionAttributeNames": {"#version": "version"},
+            "ExpressionAttributeValues": {
+                ":push_of": {"S": f"{institution}#{provider}"},
+                ":last": {"S": cover + _AFTER_ALL_VERSIONS},
+            },
+        }
+        return sum(_in_parallel(self._delete_push, self._query(request)))
+
+    # Datasets
+
+    def write_dataset_items(
+        self,
+        institution: str,
+        provider: str,
+        run: str,
+        rows: Iterable[tuple[bytes, bytes]],
+    ) -> int:
+        """Store what a dataset says of customers: rows of (customer key, encoded loans); how many.
+
+        ``rows`` may be a stream of any length; no customer may occur twice in it. Raises DatasetRefusedError for a
+        customer whose loans take more than MAX_LOANS_BYTES.
+        """
+        sort_key = {"S": _dataset_sort_key(institution, provider)}
+        return self._write(
+            {
+                "PutRequest": {
+                    "Item": {
+                        "pk": {"S": self._hash_key.partition_key(customer_key)},
+                        "sk": sort_key,
+                        "loans": {"B": _small_enough(loans)},
+                        "run": {"S": run},
+                    },
+                },
+            }
+            for customer_key, loans in rows
+        )
+
+    def delete_dataset_items(self, institution: str, provider: str, customer_keys: Iterable[bytes]) -> int:
+        """Delete what a dataset says of customers, whether there is anything or not; how many keys were given."""
+        sort_key = {"S": _dataset_sort_key(institution, provider)}
+        return self._write(
+            {"DeleteRequest": {"Key": {"pk": {"S": self._hash_key.partition_key(customer_key)}, "sk": sort_key}}}
+            for customer_key in customer_keys
+        )
+
+    # Inside
+
+    def _query(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        while True:
+            page = self._client.query(**request)
+            yield from page["Items"]
+            if not (last := page.get("LastEvaluatedKey")):
+                return
+            request = {**request, "ExclusiveStartKey": last}
+
+    def _put_push(self, push: tuple[bytes, PushItem]) -> bool:
+        customer_key, item = push
+        version = {"S": push_version(item.loan)}
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item={
+                    "pk": {"S": self._hash_key.partition_key(customer_key)},
+                    "sk": {"S": self._push_sort_key(customer_key, item)},
+                    "loans": {"B": encode_loans((item.loan,))},
+                    "version": version,
+                    "pushOf": {"S": f"{item.institution}#{item.provider}"},
+                },
+                ConditionExpression="attribute_not_exists(#version) OR #version < :version",
+                ExpressionAttributeNames={"#version": "version"},
+                ExpressionAttributeValues={":version": version},
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    def _push_sort_key(self, customer_key: bytes, item: PushItem) -> str:
+        # The customer is part of the hash: the two borrowers of one account must not be seen to share it.
+        loan_type, account_id = account_of(item.loan)
+        account = self._hash_key.account_key(customer_key.hex(), item.institution, account_id)
+        name = urlsafe_b64encode(account).rstrip(b"=").decode()
+        return f"P#{item.institution}#{item.provider}#{loan_type}#{name}"
+
+    def _delete_push(self, found: dict[str, Any]) -> bool:
+        try:
+            self._client.delete_item(
+                TableName=self._table,
+                Key={"pk": found["pk"], "sk": found["sk"]},
+                ConditionExpression="#version = :seen",
+                ExpressionAttributeNames={"#version": "version"},
+                ExpressionAttributeValues={":seen": found["version"]},
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    def _write(self, requests: Iterable[dict[str, Any]]) -> int:
+        return sum(_in_parallel(self._write_batch, batched(requests, BATCH_SIZE, strict=False)))
+
+    def _write_batch(self, batch: Sequence[dict[str, Any]]) -> int:
+        left: Sequence[Any] = batch
+        for attempt in range(MAX_ATTEMPTS):
+            if attempt:
+                longest = min(_MAX_WAIT, _BASE_WAIT * 2**attempt)
+                self._wait(random.uniform(0, longest))  # noqa: S311 - jitter, not a secret
+            answer = self._client.batch_write_item(RequestItems={self._table: left})
+            left = answer.get("UnprocessedItems", {}).get(self._table, [])
+            if not left:
+                return len(batch)
+        raise StoreUnavailableError("BatchWriteItem left items unprocessed in every try")
+
+
+def _in_parallel[T, R](work: Callable[[T], R], inputs: Iterable[T]) -> Iterator[R]:
+    """The results of ``work`` on each input, in order; never more than twice CONCURRENCY inputs are taken ahead."""
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        ahead: deque[Future[R]] = deque()
+        for value in inputs:
+            ahead.append(pool.submit(work, value))
+            if len(ahead) >= 2 * CONCURRENCY:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _dataset_sort_key(institution: str, provider: str) -> str:
+    return f"D#{institution}#{provider}"
+
+
+def _small_enough(loans: bytes) -> bytes:
+    if len(loans) > MAX_LOANS_BYTES:
+        raise DatasetRefusedError([Violation("", f"one customer's loans take at most {MAX_LOANS_BYTES} bytes")])
+    return loans
+
+
+def _item(stored: dict[str, Any]) -> Item:
+    kind, institution, provider = stored["sk"]["S"].split("#")[:3]
+    loans = decode_loans(stored["loans"]["B"])
+    return DatasetItem(institution, provider, loans) if kind == "D" else PushItem(institution, provider, loans[0])
