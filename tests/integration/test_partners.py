@@ -1,0 +1,151 @@
+"""The PartnerTable on moto: what is stored comes back, and leases and claims exclude each other."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gjeldsbro.adapters.partners import Partners
+from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.errors import DatasetBusyError
+from gjeldsbro.services.ports import Dataset, Institution, Lease, Provider, Receiver
+
+NOW = datetime(2026, 11, 22, 5, 5, tzinfo=UTC)
+INSTITUTION = "920013015"
+PROVIDER = "9908:920013015"
+
+
+def test_an_institution_comes_back_as_it_was_put(partners: Partners) -> None:
+    """What describes an institution survives the table, and putting it again replaces it."""
+    institution = Institution(
+        INSTITUTION,
+        "Testbanken AS",
+        providers=(
+            Provider(PROVIDER, url="https://fi.example.no/debt-information/v1", ca="-----BEGIN CERTIFICATE-----"),
+            Provider("9908:985815534", ended=True),
+        ),
+    )
+
+    partners.put_institution(institution)
+
+    assert partners.institution(INSTITUTION) == institution
+    partners.put_institution(replace(institution, max_shrink_percent=10, ended=True))
+    assert partners.institutions() == [replace(institution, max_shrink_percent=10, ended=True)]
+    partners.remove_institution(INSTITUTION)
+    assert partners.institution(INSTITUTION) is None
+
+
+def test_a_receiver_comes_back_as_it_was_put(partners: Partners) -> None:
+    """What describes a receiver survives the table."""
+    receiver = Receiver(
+        INSTITUTION,
+        "Mottakerbanken AS",
+        ("920013015", "985815534"),
+        "sftp://nogi@sftp.bank.no:22/debt/exchange",
+        ("ssh-ed25519 AAAA",),
+        "stack/receiver/920013015",
+        read_back=False,
+    )
+
+    partners.put_receiver(receiver)
+
+    assert partners.receiver(INSTITUTION) == receiver
+    assert partners.receivers() == [receiver]
+    assert partners.receiver("985815534") is None
+
+
+def test_only_one_run_has_the_lease_of_a_dataset(partners: Partners) -> None:
+    """A second run is refused while the lease lasts; the same run renews it; after its end anybody may take it."""
+    first = partners.take_lease(INSTITUTION, PROVIDER, "run-1", NOW, 60)
+
+    assert first.lease == Lease("run-1", from_datetime(NOW + timedelta(seconds=60)))
+    with pytest.raises(DatasetBusyError):
+        partners.take_lease(INSTITUTION, PROVIDER, "run-2", NOW + timedelta(seconds=60), 60)
+    partners.take_lease(INSTITUTION, PROVIDER, "run-1", NOW + timedelta(seconds=30), 60)
+    with pytest.raises(DatasetBusyError):
+        partners.take_lease(INSTITUTION, PROVIDER, "run-2", NOW + timedelta(seconds=61), 60)
+    taken = partners.take_lease(INSTITUTION, PROVIDER, "run-2", NOW + timedelta(seconds=91), 60)
+    assert taken.lease is not None
+    assert taken.lease.run == "run-2"
+
+
+def test_a_dataset_changes_only_under_the_runs_own_lease(partners: Partners) -> None:
+    """A run that lost its lease can change and remove nothing any more."""
+    dataset = partners.take_lease(INSTITUTION, PROVIDER, "run-1", NOW, 60)
+
+    changed = partners.update_dataset(dataset, "run-1", as_of="t1", customers=3, pending="p", held=True)
+
+    assert changed == Dataset(
+        INSTITUTION,
+        PROVIDER,
+        as_of="t1",
+        customers=3,
+        pending="p",
+        held=True,
+        lease=dataset.lease,
+    )
+    with pytest.raises(DatasetBusyError):
+        partners.update_dataset(dataset, "run-2", as_of="t2")
+    with pytest.raises(DatasetBusyError):
+        partners.remove_dataset(dataset, "run-2")
+    assert partners.update_dataset(changed, "run-1", pending=None, lease=None).pending is None
+    with pytest.raises(DatasetBusyError):
+        partners.update_dataset(changed, "run-1", as_of="t2")
+    assert partners.dataset(INSTITUTION, PROVIDER).as_of == "t1"
+
+
+def test_datasets_are_listed_per_institution_without_its_namesakes(partners: Partners) -> None:
+    """An institution whose id begins with another's id is not mixed up with it."""
+    for institution in ("920013015", "9200130159"):
+        partners.take_lease(institution, PROVIDER, "run-1", NOW, 60)
+
+    assert [dataset.institution for dataset in partners.datasets("920013015")] == ["920013015"]
+    assert len(partners.datasets()) == 2
+    assert partners.dataset("985815534", PROVIDER) == Dataset("985815534", PROVIDER)
+
+
+def test_a_delivered_package_is_claimed_again_only_on_purpose(partners: Partners) -> None:
+    """At most one delivery a receiver, on-behalf-of and quarter, unless an operator asks for another."""
+    where = ("920013015", "985815534", "2026-4")
+    assert partners.claim_delivery(*where, "run-1", again=False)
+    assert partners.claim_delivery(*where, "run-2", again=False)
+    assert not partners.update_delivery(*where, "run-1", {"state": "delivered"})
+    assert partners.update_delivery(*where, "run-2", {"state": "delivered", "sha256": "ab"})
+
+    assert not partners.claim_delivery(*where, "run-3", again=False)
+    assert partners.claim_delivery(*where, "run-2", again=False)
+    assert partners.delivery(*where) == {"state": "delivering", "run": "run-2", "sha256": "ab"}
+    assert partners.claim_delivery(*where, "run-3", again=True)
+    assert partners.deliveries("2026-4").keys() == {"920013015#985815534"}
+
+
+def test_outcomes_and_runs_are_kept_apart_by_run_and_flow(partners: Partners) -> None:
+    """The outcomes of one run are not another's, and the flows' runs do not mix."""
+    partners.put_outcome("run-1", "a#b", {"status": "refused", "places": ["/customers"]}, NOW)
+    partners.put_outcome("run-1", "a#b", {"status": "loaded", "added": 3}, NOW)
+    partners.put_outcome("run-11", "a#b", {"status": "failed"}, NOW)
+    partners.put_run("nightly", "run-1", {"startedAt": "t"}, NOW)
+
+    assert partners.outcomes("run-1") == {"a#b": {"status": "loaded", "added": 3}}
+    assert partners.run("nightly", "run-1") == {"startedAt": "t"}
+    assert partners.run("export", "run-1") is None
+    assert partners.runs("nightly").keys() == {"run-1"}
+
+
+def test_the_trail_tells_who_did_what_when_and_why(partners: Partners) -> None:
+    """The trail is read from a point in time on, oldest first."""
+    partners.record_trail(who="kari", action="institution put", subject="920013015", reason=None, now=NOW)
+    later = NOW + timedelta(hours=1)
+    partners.record_trail(who="ola", action="export run", subject="2026-4", reason="lost file", now=later)
+
+    assert partners.trail(NOW) == [
+        {"at": from_datetime(NOW), "who": "kari", "action": "institution put", "subject": "920013015"},
+        {
+            "at": from_datetime(later),
+            "who": "ola",
+            "action": "export run",
+            "subject": "2026-4",
+            "reason": "lost file",
+        },
+    ]
+    assert len(partners.trail(later)) == 1

@@ -1,0 +1,43 @@
+"""Settings: what is missing stops the function, and no value is ever said."""
+
+import pytest
+
+from gjeldsbro.errors import ConfigurationError
+from gjeldsbro.settings import Settings
+
+
+class Example(Settings):
+    """The settings of a function."""
+
+    register_table: str
+    allow_plain_http: bool = False
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field is read from the variable of its name in upper case."""
+    monkeypatch.setenv("REGISTER_TABLE", "table-1")
+    monkeypatch.setenv("ALLOW_PLAIN_HTTP", "true")
+
+    assert Example.load() == Example(register_table="table-1", allow_plain_http=True)
+    assert Example.load() is Example.load()
+
+
+def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no default that could point at another table."""
+    monkeypatch.delenv("REGISTER_TABLE", raising=False)
+
+    with pytest.raises(ConfigurationError, match="REGISTER_TABLE"):
+        Example.load()
+
+
+def test_a_wrong_value_is_named_but_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the variable, not what it holds."""
+    monkeypatch.setenv("REGISTER_TABLE", "table-1")
+    monkeypatch.setenv("ALLOW_PLAIN_HTTP", "secret-value")
+
+    with pytest.raises(ConfigurationError) as caught:
+        Example.load()
+
+    assert "ALLOW_PLAIN_HTTP" in str(caught.value)
+    assert "secret-value" not in str(caught.value)
+    assert caught.value.__cause__ is None
