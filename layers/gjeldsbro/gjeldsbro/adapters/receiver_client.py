@@ -1,0 +1,347 @@
+"""Receivers' SFTP servers, through paramiko.
+
+A server is who its pinned host key says, and nobody else is spoken to: known-hosts files, agents and keys of this
+machine are never looked at. Everything has a time-out. Errors name the step that failed and never what a receiver
+called a file: names may hold anything, and errors are stored and logged.
+"""
+
+import errno
+import logging
+import posixpath
+import socket
+import stat
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import StringIO
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import paramiko
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    load_ssh_private_key,
+)
+from paramiko.sftp import SFTPError
+
+from gjeldsbro.adapters.secrets import ReceiverSecret
+from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, ReceiverUnavailableError
+from gjeldsbro.services.export.ports import RemoteFile
+from gjeldsbro.services.ports import Receiver
+
+CONNECT_SECONDS = 15
+HANDSHAKE_SECONDS = 30
+ANSWER_SECONDS = 60
+"""How long a server may take to accept a connection, to agree on keys or a login, and to answer a request."""
+
+_WINDOW = 16 << 20
+"""Bytes that a server may send ahead of our reading: the default of 2 MiB leaves a distant server waiting for us."""
+
+_READ_AHEAD = 8 << 20
+_PIECE = 256 << 10
+_CONFIRM_EVERY = 4 << 20
+"""Bytes that are written before their confirmations are waited for: an unconfirmed end is never longer."""
+
+_RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
+_REASONS = {errno.EACCES: "permission denied", errno.ENOENT: "no such file or folder"}
+
+# paramiko logs file names and what servers say; our own errors say all that may be stored (design decision 15).
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+
+class Address(NamedTuple):
+    """Where a receiver's folder is."""
+
+    host: str
+    port: int
+    user: str
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> "Address":
+        """The parts of ``sftp://user@host[:port]/folder``. Raises ConfigurationError for anything else."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or 22
+        except ValueError:
+            raise ConfigurationError("the receiver's address is not a URL") from None
+        if parts.scheme != "sftp" or not parts.hostname or not parts.username:
+            raise ConfigurationError("the receiver's address is not of the form sftp://user@host:port/folder")
+        if parts.password is not None or parts.query or parts.fragment:
+            raise ConfigurationError("the receiver's address holds more than user, host, port and folder")
+        return cls(parts.hostname, port, unquote(parts.username), unquote(parts.path).rstrip("/") or "/")
+
+
+@contextmanager
+def connect(receiver: Receiver, secret: ReceiverSecret) -> Iterator["SftpFolder"]:
+    """A connection to a receiver's folder, closed at the end of the block.
+
+    Raises ReceiverUnavailableError when the server cannot be reached, ReceiverRefusedError with HOST_KEY when it is not
+    the one that was pinned, LOGIN when it does not let us in, FOLDER when there is no such folder; ConfigurationError
+    when our own record of the receiver does not make sense.
+    """
+    address = Address.parse(receiver.url)
+    pinned = [_host_key(line) for line in receiver.host_keys]
+    key = None if secret.private_key is None else _private_key(secret.private_key, secret.passphrase)
+    with _reaching("the server cannot be reached"):
+        connection = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
+    try:
+        transport = _open_transport(connection)
+        try:
+            _agree_on_keys(transport, pinned)
+            _log_in(transport, address.user, key, secret.password)
+            yield _open_folder(transport, address.path)
+        finally:
+            transport.close()
+    finally:
+        connection.close()
+
+
+class SftpFolder:
+    """The one folder of a receiver's server (see services.export.ports.Folder)."""
+
+    def __init__(self, transport: paramiko.Transport, client: paramiko.SFTPClient, path: str) -> None:
+        self.path = path
+        self._transport = transport
+        self._client = client
+
+    def files(self) -> list[RemoteFile]:
+        """The ordinary files of the folder."""
+        with self._asking("FOLDER"):
+            entries = self._client.listdir_attr(self.path)
+        return [_remote_file(entry.filename, entry) for entry in entries if _is_file(entry)]
+
+    def file(self, name: str) -> RemoteFile | None:
+        """One file, or None when there is none (or the server does not show it)."""
+        with self._asking("READ"):
+            try:
+                entry = self._client.stat(self._at(name))
+            except FileNotFoundError:
+                return None
+        return _remote_file(name, entry) if _is_file(entry) else None
+
+    def read(self, name: str, start: int, size: int) -> Iterator[bytes]:
+        """``size`` bytes of a file from ``start`` on, in pieces; fewer when the file ends before."""
+        with self._asking("READ"):
+            file = self._client.open(self._at(name), "rb")
+        try:
+            position, end = start, start + size
+            while position < end:
+                ahead = min(_READ_AHEAD, end - position)
+                pieces = [(position + at, min(_PIECE, ahead - at)) for at in range(0, ahead, _PIECE)]
+                blocks = file.readv(pieces)
+                for _, wanted in pieces:
+                    with self._asking("READ"):
+                        block = _next_block(blocks)
+                    if block:
+                        yield block
+                    if len(block) < wanted:
+                        return
+                position += ahead
+        finally:
+            with suppress(OSError, paramiko.SSHException):
+                file.close()
+
+    def write(self, name: str, start: int, pieces: Iterable[bytes]) -> int:
+        """Write ``pieces`` from byte ``start`` on and return the byte after the last.
+
+        Requests are sent ahead of their confirmations, in bounded numbers. When this returns, all were confirmed.
+        """
+        with self._asking("WRITE"):
+            file = self._client.open(self._at(name), "r+b" if start else "wb")
+        try:
+            with self._asking("WRITE"):
+                file.seek(start)
+            position, ahead, last = start, 0, b""
+            for block in _blocks(pieces):
+                self._send(file, last, confirm=ahead >= _CONFIRM_EVERY)
+                ahead = len(last) if ahead >= _CONFIRM_EVERY else ahead + len(last)
+                position, last = position + len(block), block
+            self._send(file, last, confirm=True)
+            with self._asking("WRITE"):
+                file.close()
+        finally:
+            with suppress(OSError, paramiko.SSHException):
+                file.close()
+        return position
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename a file, in place of one that may be there.
+
+        OpenSSH's own rename request does that in one step. Elsewhere the standard one may; where it refuses to replace a
+        file, the old one is removed first.
+        """
+        with self._asking("RENAME"):
+            one_step = (self._client.posix_rename, self._client.rename)
+            if not any(self._tried(rename, source, target) for rename in one_step):
+                with suppress(FileNotFoundError):
+                    self._client.remove(self._at(target))
+                self._client.rename(self._at(source), self._at(target))
+
+    def remove(self, name: str) -> None:
+        """Remove a file, whether it is there or not."""
+        with self._asking("WRITE"), suppress(FileNotFoundError):
+            self._client.remove(self._at(name))
+
+    def _tried(self, rename: Callable[[str, str], object], source: str, target: str) -> bool:
+        try:
+            rename(self._at(source), self._at(target))
+        except (TimeoutError, ConnectionError, FileNotFoundError):
+            raise
+        except OSError:
+            if not self._transport.is_active():
+                raise
+            return False
+        return True
+
+    def _at(self, name: str) -> str:
+        return posixpath.join(self.path, name)
+
+    def _send(self, file: paramiko.SFTPFile, block: bytes, *, confirm: bool) -> None:
+        """Send a block; ``confirm`` waits for the confirmations of it and of all before it."""
+        with self._asking("WRITE"):
+            file.set_pipelined(not confirm)
+            file.write(block)
+
+    @contextmanager
+    def _asking(self, code: str) -> Iterator[None]:
+        try:
+            yield
+        except (TimeoutError, EOFError, ConnectionError, paramiko.SSHException, SFTPError) as exc:
+            raise ReceiverUnavailableError(f"the connection failed: {type(exc).__name__}") from None
+        except OSError as exc:
+            if not self._transport.is_active():
+                raise ReceiverUnavailableError("the connection was lost") from None
+            reason = _REASONS.get(exc.errno or 0, "the server reports a failure")
+            raise ReceiverRefusedError(code, reason) from None
+
+
+def _open_transport(connection: socket.socket) -> paramiko.Transport:
+    with _reaching("the server does not speak SSH with us"):
+        transport = paramiko.Transport(connection, default_window_size=_WINDOW)
+    transport.banner_timeout = HANDSHAKE_SECONDS
+    transport.handshake_timeout = HANDSHAKE_SECONDS
+    transport.auth_timeout = HANDSHAKE_SECONDS
+    transport.channel_timeout = HANDSHAKE_SECONDS
+    transport.set_keepalive(ANSWER_SECONDS // 2)
+    return transport
+
+
+def _agree_on_keys(transport: paramiko.Transport, pinned: list[tuple[str, bytes]]) -> None:
+    """Handshake; the pinned kinds of key are asked for first, so that a server with several shows the one we know."""
+    options = transport.get_security_options()
+    wanted = [kind for name, _ in pinned for kind in (_RSA_SIGNATURES if name == "ssh-rsa" else (name,))]
+    known = [kind for kind in options.key_types if kind in wanted]
+    options.key_types = tuple(known + [kind for kind in options.key_types if kind not in wanted])
+    with _reaching("the server and we found no way to speak SSH"):
+        transport.start_client(timeout=HANDSHAKE_SECONDS)
+        shown = transport.get_remote_server_key().asbytes()
+    if shown not in {blob for _, blob in pinned}:
+        raise ReceiverRefusedError("HOST_KEY", "the server's host key is not one of those that were agreed on")
+
+
+def _log_in(transport: paramiko.Transport, user: str, key: paramiko.PKey | None, password: str | None) -> None:
+    """Log in with the key, with the password, or with both when the server asks for the second after the first."""
+    try:
+        if key is not None:
+            wanted = transport.auth_publickey(user, key)
+            if not wanted:
+                return
+        if password is not None:
+            transport.auth_password(user, password)
+    except paramiko.AuthenticationException:
+        if not transport.is_active():
+            raise ReceiverUnavailableError("the server closed the connection during the login") from None
+        raise ReceiverRefusedError("LOGIN", "the server refused the login") from None
+    except (paramiko.SSHException, EOFError, OSError) as exc:
+        raise ReceiverUnavailableError(f"the login failed: {type(exc).__name__}") from None
+    if not transport.is_authenticated():
+        raise ReceiverRefusedError("LOGIN", "the server asks for more than we were given")
+
+
+def _open_folder(transport: paramiko.Transport, path: str) -> SftpFolder:
+    try:
+        client = paramiko.SFTPClient.from_transport(transport, window_size=_WINDOW)
+    except paramiko.ChannelException:
+        raise ReceiverRefusedError("FOLDER", "the server offers no SFTP to us") from None
+    except (paramiko.SSHException, EOFError, OSError) as exc:
+        raise ReceiverUnavailableError(f"no SFTP session: {type(exc).__name__}") from None
+    if client is None:
+        raise ReceiverUnavailableError("no SFTP session")
+    channel = client.get_channel()
+    if channel is not None:
+        channel.settimeout(ANSWER_SECONDS)
+    folder = SftpFolder(transport, client, path)
+    with folder._asking("FOLDER"):  # noqa: SLF001 - its own factory
+        mode = client.stat(path).st_mode
+    if mode is not None and not stat.S_ISDIR(mode):
+        raise ReceiverRefusedError("FOLDER", "the path is not a folder")
+    return folder
+
+
+@contextmanager
+def _reaching(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, paramiko.SSHException) as exc:
+        raise ReceiverUnavailableError(f"{what}: {type(exc).__name__}") from None
+
+
+def _host_key(line: str) -> tuple[str, bytes]:
+    try:
+        kind, encoded = line.split()[:2]
+        return kind, b64decode(encoded, validate=True)
+    except (ValueError, Base64Error):
+        raise ConfigurationError("a host key of the receiver is not of the form 'type base64'") from None
+
+
+def _private_key(text: str, passphrase: str | None) -> paramiko.PKey:
+    """A key in OpenSSH's or any PEM form. paramiko reads fewer forms than cryptography, so that one comes first."""
+    password = passphrase.encode() if passphrase else None
+    data = text.strip().encode() + b"\n"
+    try:
+        load = load_ssh_private_key if b"BEGIN OPENSSH" in data else load_pem_private_key
+        key = load(data, password)
+        plain = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+        match key:
+            case Ed25519PrivateKey():
+                return paramiko.Ed25519Key.from_private_key(StringIO(plain))
+            case EllipticCurvePrivateKey():
+                return paramiko.ECDSAKey.from_private_key(StringIO(plain))
+            case RSAPrivateKey():
+                return paramiko.RSAKey.from_private_key(StringIO(plain))
+    except (ValueError, TypeError, paramiko.SSHException):
+        raise ConfigurationError(
+            "the private key for the receiver cannot be read, or its passphrase is wrong"
+        ) from None
+    raise ConfigurationError("the private key for the receiver is of a kind that SSH does not use")
+
+
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        for at in range(0, len(piece), _PIECE):
+            yield piece[at : at + _PIECE]
+
+
+def _next_block(blocks: Iterator[bytes]) -> bytes:
+    """The next block of a read, empty at the end of the file (which paramiko also shows as an EOFError)."""
+    try:
+        return next(blocks, b"")
+    except EOFError:
+        return b""
+
+
+def _remote_file(name: str, entry: paramiko.SFTPAttributes) -> RemoteFile:
+    return RemoteFile(name, entry.st_size or 0, entry.st_mtime or 0)
+
+
+def _is_file(entry: paramiko.SFTPAttributes) -> bool:
+    """Whether an entry may be read as a file; a link may, and some servers do not say what an entry is."""
+    return entry.st_mode is None or not stat.S_IFMT(entry.st_mode) or not stat.S_ISDIR(entry.st_mode)
