@@ -1,0 +1,109 @@
+"""The command ``institution-simulator``."""
+
+import argparse
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import uvicorn
+from pydantic import ValidationError
+
+from gjeldsbro_population.cli import institution_file
+from gjeldsbro_population.population import FIRST_EXTRACTION, Population
+from gjeldsbro_population.writers import folder_name
+from gjeldsbro_simulator.app import InstitutionApp
+from gjeldsbro_simulator.config import default_datasets, read_datasets
+from gjeldsbro_simulator.server import Tls, server_config
+from gjeldsbro_simulator.sources import FolderSource, Source
+from gjeldsbro_simulator.world import World
+
+_EPILOG = """
+Faults: ID=KIND[:STATUS][,page=N][,times=N][,seconds=N], for example 310000002=status:503,times=2 or 310000002=cut.
+Kinds: status slow byte-a-second cut truncated-json html wrong-charset redirect gzip-bomb page-count repeated-page empty
+shrink duplicate-customer another-institution another-provider negative-amount float-amount bad-check-digit co-borrower
+quarterly-charges future-timestamp. While it runs: PUT /admin/institutions/{ID}/fault with {"kind": "status", "status":
+503}, DELETE the same, PATCH /admin/institutions/{ID}, POST /admin/night with {"night": 2, "percent": 1}.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="institution-simulator",
+        description="Serve synthetic institutions at {url}/loans/{id}, {url}/loans/{id}/customer and {url}/ssn/{id}.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8443, help="port to listen on (default 8443)")
+    parser.add_argument("--certificate", type=Path, help="TLS: server certificate (PEM); without it plain http")
+    parser.add_argument("--key", type=Path, help="TLS: its private key (PEM)")
+    parser.add_argument("--client-ca", type=Path, help="TLS: demand a client certificate of this CA (PEM)")
+    parser.add_argument("--no-admin", action="store_true", help="close /admin")
+    what = parser.add_argument_group("what to serve")
+    what.add_argument("--folder", type=Path, help="datasets written by `gjeldsbro population datasets`")
+    what.add_argument("--seed", type=int, default=1, help="else: a population of this seed (default 1)")
+    what.add_argument("--people", type=int, default=1000, help="persons in it (default 1000)")
+    what.add_argument("--institutions", type=int, default=8, help="institutions in it (default 8)")
+    what.add_argument("--extracted-at", type=datetime.fromisoformat, default=FIRST_EXTRACTION, metavar="TIME")
+    what.add_argument("--config", type=Path, help="YAML list of datasets and how each is served (ServedDataset)")
+    what.add_argument("--fault", action="append", default=[], metavar="ID=FAULT", help="misbehave from the start")
+    what.add_argument(
+        "--institution-files", type=Path, metavar="FOLDER", help="write files for `gjeldsbro institution put`"
+    )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until interrupted; returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if bool(options.certificate) != bool(options.key):
+        parser.error("--certificate and --key belong together")
+    tls = Tls(options.certificate, options.key, options.client_ca) if options.certificate else None
+    try:
+        world = _world(options)
+    except (OSError, ValueError, ValidationError) as exc:
+        parser.error(str(exc))
+    origin = f"{'https' if tls else 'http'}://{options.host}:{options.port}"
+    url = f"{origin}/debt-information/v1"
+    if options.institution_files and isinstance(world.source, Population):
+        options.institution_files.mkdir(parents=True, exist_ok=True)
+        for institution in world.source.institutions:
+            name = f"institution-{folder_name(institution.institution)}.yaml"
+            text = institution_file(institution, url)
+            (options.institution_files / name).write_text(text, encoding="utf-8")
+    served = [dataset.model_dump(exclude_none=True) for dataset in world.datasets()]
+    print(json.dumps({"url": url, "admin": None if options.no_admin else f"{origin}/admin", "datasets": served}))
+    sys.stdout.flush()
+    app = InstitutionApp(world, admin=not options.no_admin)
+    server = uvicorn.Server(server_config(app, host=options.host, port=options.port, tls=tls))
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        return 0
+    if not server.started:
+        print(f"institution-simulator: cannot listen on {options.host}:{options.port}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _world(options: argparse.Namespace) -> World:
+    source: Source
+    if options.folder:
+        source = FolderSource(options.folder)
+        datasets = default_datasets(source.datasets, numbers="integers")
+    else:
+        source = Population(options.seed, options.people, options.institutions, extracted_at=options.extracted_at)
+        datasets = default_datasets(source.datasets)
+    world = World(source, read_datasets(options.config) if options.config else datasets)
+    for assignment in options.fault:
+        institution, _, fault = assignment.partition("=")
+        try:
+            world.misbehave(institution, fault)
+        except KeyError:
+            raise ValueError(f"--fault: no institution {institution} here") from None
+    return world
+
+
+if __name__ == "__main__":
+    sys.exit(main())
