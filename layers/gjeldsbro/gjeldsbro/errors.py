@@ -11,6 +11,7 @@
     │   ├── NotAuthenticatedError
     │   ├── NotEntitledError
     │   ├── InvalidMessageError
+    │   ├── MessageTooLargeError
     │   ├── DatasetRefusedError
     │   ├── SsnListError
     │   └── ReceiverRefusedError
@@ -84,6 +85,10 @@ class InvalidMessageError(RefusedError):
         text = "; ".join(str(violation) for violation in self.violations)
         hidden = self.total - len(self.violations)
         super().__init__(f"{text}; and {hidden} more" if hidden else text)
+
+
+class MessageTooLargeError(RefusedError):
+    """A message holds more than one push may hold (413): the sender splits it."""
 
 
 class DatasetRefusedError(InvalidMessageError):

@@ -1,0 +1,1 @@
+"""The HTTP side: who calls, which route, and what every answer looks like."""

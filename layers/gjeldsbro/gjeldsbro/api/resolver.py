@@ -1,0 +1,88 @@
+"""Every request passes here: the caller's identity first, then the route; every answer leaves in SPEC's model.
+
+A table of routes of our own instead of Powertools' resolver: a handful of fixed paths need no more, the identity check
+cannot be left out of a route, and a cold start imports 0.15 s less.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from gjeldsbro.api.errors import UnknownMethodError, UnknownPathError, error_answer
+from gjeldsbro.api.identity import caller_of
+from gjeldsbro.api.requests import Request, receipt
+from gjeldsbro.log import LambdaContext, known_error, logger
+
+Route = Callable[[Request], dict[str, Any]]
+"""Answers a request with the body of a 200; refuses by raising an error of ours."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Api:
+    """The routes of one function."""
+
+    def __init__(self, *, now: Callable[[], datetime] = _now) -> None:
+        self._now = now
+        self._routes: dict[str, dict[str, Route]] = {}
+
+    @property
+    def routes(self) -> list[tuple[str, str]]:
+        """(method, path) of every route."""
+        return [(method, path) for path, methods in self._routes.items() for method in methods]
+
+    def post(self, path: str) -> Callable[[Route], Route]:
+        """Decorate the function that answers POST at ``path``."""
+
+        def register(route: Route) -> Route:
+            self._routes.setdefault(path, {})["POST"] = route
+            return route
+
+        return register
+
+    def handle(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        """Answer an API Gateway request (REST API, proxy event). Raises nothing."""
+        received, uuid = self._now(), _message_uuid(context)
+        logger.append_keys(uuid=uuid)
+        try:
+            organisation = caller_of(event)
+            logger.append_keys(caller=organisation)
+            route = self._route(event)
+            return _answer(200, route(Request(event, organisation, received, uuid)), {})
+        except Exception as exc:  # noqa: BLE001 - the edge: whatever it is, the caller gets SPEC's error model
+            answer = error_answer(known_error(exc))
+            body = {"errorMessage": answer.message, **receipt(received, uuid)}
+            return _answer(answer.status, body, answer.headers)
+        finally:
+            logger.remove_keys(["uuid", "caller"])
+
+    def _route(self, event: dict[str, Any]) -> Route:
+        # The resource is the template's own path, whatever base path the domain puts before it.
+        methods = self._routes.get(event.get("resource") or "") or self._routes.get(event.get("path") or "")
+        if methods is None:
+            raise UnknownPathError("there is nothing at this path")
+        route = methods.get(event.get("httpMethod") or "")
+        if route is None:
+            raise UnknownMethodError(sorted(methods))
+        return route
+
+
+def _message_uuid(context: LambdaContext) -> str:
+    """The invocation's own id, so that the answer can be found in the log; a fresh one where that is no UUID."""
+    try:
+        return str(UUID(context.aws_request_id))
+    except ValueError:
+        return str(uuid4())
+
+
+def _answer(status: int, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+    return {
+        "statusCode": status,
+        "headers": {"Content-Type": "application/json", "Cache-Control": "no-store", **headers},
+        "body": json.dumps(body, ensure_ascii=False),
+        "isBase64Encoded": False,
+    }
