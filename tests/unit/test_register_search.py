@@ -3,7 +3,19 @@
 from functools import reduce
 
 import pytest
-from tests.unit.register_world import Setting, World, deliver, events, extract, fetch, heals, search, shown, start
+from tests.unit.register_world import (
+    Setting,
+    World,
+    deliver,
+    events,
+    extract,
+    fetch,
+    heals,
+    is_right,
+    search,
+    shown,
+    start,
+)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +97,32 @@ def test_without_any_fresh_stamp_a_closed_loan_stays():
     world = _after(["change 0 to 1, push in time", "change 0 to 0, push held"], setting)
 
     assert not heals(world, setting, nights=5)
+
+
+def test_two_loads_that_die_in_a_row_can_show_an_older_push_for_a_night():
+    """The shortest history (8 events) in which the rule shows something older than what was told, and how it ends.
+
+    The late push was older than what the first dead load had written, so it was not stored; the second dead load deleted
+    that again. The next load that gets through mends it.
+    """
+    setting = Setting()
+    world = _after(
+        [
+            "change 0 to 1, push in time",
+            "change 0 to 2, push held",
+            "extract 0",
+            "change 0 to 0, push held",
+            "fetch 0 died after (0,)",
+            "late push 0=2 of 2",
+            "extract 0",
+            "fetch 0 died after (0,)",
+        ],
+        setting,
+    )
+
+    assert shown(world, setting) == (1,)
+    assert not is_right(world, setting)
+    assert heals(world, setting)
 
 
 @pytest.mark.parametrize("value", [0, 2])
