@@ -1,0 +1,62 @@
+"""Takes pushes of institutions into the register, and answers whatever else is asked of the API."""
+
+from functools import lru_cache
+from typing import Any
+
+from gjeldsbro.adapters.aws import dynamodb, secretsmanager
+from gjeldsbro.adapters.partners import Partners
+from gjeldsbro.adapters.register import Register
+from gjeldsbro.adapters.secrets import Secrets
+from gjeldsbro.api.requests import Request
+from gjeldsbro.api.resolver import Api
+from gjeldsbro.domain.identity_numbers import Accepts
+from gjeldsbro.log import LambdaContext, logger
+from gjeldsbro.services.push import PushService, read_message
+from gjeldsbro.settings import Settings
+
+
+class PushSettings(Settings):
+    """What this function reads from its environment."""
+
+    register_table: str
+    partner_table: str
+    hash_key_secret: str
+    identity_numbers: Accepts
+
+
+api = Api()
+
+
+@api.post("/debt-information/v1/loans")
+def receive_loans(request: Request) -> dict[str, Any]:
+    """SPEC 3.1.3, push updates."""
+    settings = PushSettings.load()
+    message = read_message(request.json_body(), accepts=settings.identity_numbers, now=request.received)
+    hash_key = _secrets().hash_key(settings.hash_key_secret)
+    service = PushService(
+        Partners(settings.partner_table, dynamodb()),
+        Register(settings.register_table, dynamodb(), hash_key),
+        hash_key,
+    )
+    receipt = service.receive(message, request.organisation)
+    logger.info(
+        "PUSH_RECEIVED",
+        extra={
+            "provider": message.provider,
+            "customers": len(message.customers),
+            "stored": receipt.stored,
+            "unchanged": receipt.unchanged,
+        },
+    )
+    return request.receipt()
+
+
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer an API Gateway request."""
+    return api.handle(event, context)
+
+
+@lru_cache(maxsize=None)
+def _secrets() -> Secrets:
+    """Kept between invocations, because it caches."""
+    return Secrets(secretsmanager())

@@ -1,0 +1,135 @@
+"""A push: a provider tells what changed (SPEC 3.1.3), and it is in the register when the answer is 200."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.identity_numbers import Accepts, provider_organisation
+from gjeldsbro.domain.loans import account_of
+from gjeldsbro.domain.messages import Message, parse_organization
+from gjeldsbro.domain.register import (
+    DatasetTimes,
+    Item,
+    PushItem,
+    cover_of,
+    dataset_loan_times,
+    push_counts,
+    push_version,
+)
+from gjeldsbro.errors import MessageTooLargeError, NotEntitledError
+from gjeldsbro.services.customer_lookup import dataset_times
+from gjeldsbro.services.ports import Dataset, Institution
+
+MAX_CUSTOMERS = 1000
+"""Customers of one message (contract); whoever has more to tell sends several."""
+
+
+class PushRegister(Protocol):
+    """What a push needs of the register of debt."""
+
+    def items_of_many(self, customer_keys: Iterable[bytes]) -> list[list[Item]]:
+        """All that is stored of each customer, in their order."""
+        ...
+
+    def put_pushes(self, pushes: Iterable[tuple[bytes, PushItem]]) -> int:
+        """Store pushes, each unless a newer or the same one is there; how many were stored."""
+        ...
+
+
+class PushPartners(Protocol):
+    """What a push needs to know of institutions and their datasets."""
+
+    def institution(self, institution: str) -> Institution | None:
+        """One institution, ended or not."""
+        ...
+
+    def datasets(self, institution: str | None = None) -> list[Dataset]:
+        """The datasets of one institution, or all."""
+        ...
+
+
+class Receipt(NamedTuple):
+    """How many loans of a message were stored, and how many told nothing new."""
+
+    stored: int
+    unchanged: int
+
+
+class _CustomersOnly(msgspec.Struct):
+    customers: list[msgspec.Raw] = []
+
+
+def read_message(body: bytes, *, accepts: Accepts, now: datetime) -> Message:
+    """The message of a push.
+
+    Raises MessageTooLargeError, or InvalidMessageError with the places that break SPEC's rules.
+    """
+    if _count_customers(body) > MAX_CUSTOMERS:
+        raise MessageTooLargeError(f"a message holds at most {MAX_CUSTOMERS} customers")
+    return parse_organization(body, accepts=accepts, now=now)
+
+
+@dataclass(frozen=True)
+class PushService:
+    """Takes pushes into the register."""
+
+    partners: PushPartners
+    register: PushRegister
+    hash_key: HashKey
+
+    def receive(self, message: Message, organisation: str) -> Receipt:
+        """Put every loan of ``message`` into the register that is newer than what it holds.
+
+        ``organisation`` is the number in the caller's certificate. Raises NotEntitledError when it may not report this,
+        before anything is stored. Any other error leaves some loans stored: the same message can be sent again, because
+        what is there already is left as it is.
+        """
+        times = self._entitled(message, organisation)
+        keys = [self.hash_key.customer_key(customer.customer_id) for customer in message.customers]
+        loans = sum(len(customer.loans) for customer in message.customers)
+        pushes = []
+        for number, items in enumerate(self.register.items_of_many(keys)):
+            customer = message.customers[number]
+            institution = customer.financial_institution_id
+            of_institution = [item for item in items if item.institution == institution]
+            cover = cover_of(message.provider, times[institution])
+            in_datasets = dataset_loan_times(of_institution, times[institution])
+            stored = {
+                account_of(item.loan): push_version(item.loan)
+                for item in of_institution
+                if isinstance(item, PushItem) and item.provider == message.provider
+            }
+            pushes += [
+                (keys[number], PushItem(institution, message.provider, loan))
+                for loan in customer.loans
+                if push_counts(loan, cover, in_datasets) and stored.get(account_of(loan), "") < push_version(loan)
+            ]
+        written = self.register.put_pushes(pushes)
+        return Receipt(written, loans - written)
+
+    def _entitled(self, message: Message, organisation: str) -> dict[str, DatasetTimes]:
+        """The dataset times of each institution in the message, when ``organisation`` may report all of them."""
+        if provider_organisation(message.provider) != organisation:
+            raise NotEntitledError("/providerID: is not the organisation in the client certificate (SPEC 4.2.1)")
+        times: dict[str, DatasetTimes] = {}
+        for number, customer in enumerate(message.customers):
+            name = customer.financial_institution_id
+            if name in times:
+                continue
+            institution = self.partners.institution(name)
+            if institution is None or not institution.may_report(message.provider):
+                place = f"/customers/{number}/financialInstitutionID"
+                raise NotEntitledError(f"{place}: this providerID is not registered for the institution")
+            times[name] = dataset_times([institution], self.partners.datasets(name))[name]
+        return times
+
+
+def _count_customers(body: bytes) -> int:
+    try:
+        return len(msgspec.json.decode(body, type=_CustomersOnly).customers)
+    except (ValueError, RecursionError):
+        return 0  # whatever is wrong with it, the parser says it with a pointer

@@ -1,0 +1,260 @@
+"""The push function on moto: from the API Gateway event to the register, and every refusal."""
+
+import base64
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from functions.receive_push import receive_push
+from tests.client_certificates import BANK, OTHER_BANK, PUSH_PATH, request, seid_2
+
+from gjeldsbro.adapters import aws as aws_clients
+from gjeldsbro.adapters.register import Register
+from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.identity_numbers import with_check_digits
+from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.errors import StoreUnavailableError
+from gjeldsbro.services.customer_lookup import CurrentLoansReader
+from gjeldsbro.services.ports import Institution, Provider
+from gjeldsbro.settings import forget_settings
+
+EVENT = json.loads((Path(__file__).parents[2] / "events" / "receive_push.json").read_text(encoding="utf-8"))
+PERSON = "17912099997"
+PROVIDER = f"9908:{BANK}"
+KEY = HashKey("1", b"k" * 64)
+
+
+@pytest.fixture
+def push(aws, partners):
+    """Sends an event to the function; Testbanken and its provider are registered."""
+    receive_push._secrets.cache_clear()
+    partners.put_institution(Institution(BANK, "Testbanken AS", providers=(Provider(PROVIDER, url="https://x"),)))
+
+    def send(event):
+        context = SimpleNamespace(aws_request_id=str(uuid4()), get_remaining_time_in_millis=lambda: 29_000)
+        answer = receive_push.lambda_handler(event, context)
+        assert answer["headers"]["Content-Type"] == "application/json"
+        body = json.loads(answer["body"])
+        names = {"timestamp", "uuid"} if answer["statusCode"] == 200 else {"errorMessage", "timestamp", "uuid"}
+        assert set(body) == names
+        assert body["uuid"] == context.aws_request_id
+        assert re.fullmatch(r"[0-9T:-]{19}(\.[0-9]{1,3})?Z", body["timestamp"])
+        return answer["statusCode"], body.get("errorMessage")
+
+    return send
+
+
+@pytest.fixture
+def register(aws) -> Register:
+    """The RegisterTable."""
+    return Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY)
+
+
+def a_loan(**changed):
+    """A valid credit facility on the wire."""
+    return {
+        "type": "creditFacility",
+        "timestamp": "2026-11-20T10:00:00Z",
+        "accountID": "4002",
+        "creditLimit": "5000000",
+        "interestBearingBalance": "0",
+        "nonInterestBearingBalance": "100",
+        "nominalInterestRate": "000800",
+        "installmentCharges": "0",
+        "installmentChargePeriod": "MONTHLY",
+        "coBorrower": "0",
+        **changed,
+    }
+
+
+def a_message(*loans, person=PERSON, provider=PROVIDER, institution=BANK):
+    """A message about one person."""
+    customer = {"customerID": person, "financialInstitutionID": institution, "loans": list(loans)}
+    return {"providerID": provider, "customers": [customer]}
+
+
+def rows_in(aws):
+    """Everything in the register."""
+    return aws_clients.dynamodb().scan(TableName=aws["REGISTER_TABLE"])["Items"]
+
+
+def shown(register, partners, person=PERSON):
+    """(accountID, first balance) of all current loans, per institution."""
+    reader = CurrentLoansReader(register, partners)
+    return {
+        institution: [current.loan.account_id for current in loans]
+        for institution, loans in reader.read(KEY.customer_key(person)).items()
+    }
+
+
+def test_the_sample_event_is_in_the_register_when_it_is_answered(push, register, partners):
+    """200 means that a lookup sees it: SPEC 6.4."""
+    assert push(EVENT) == (200, None)
+    assert shown(register, partners) == {BANK: ["4002", "4001"]}
+
+
+def test_a_base64_body_is_the_same_message(push, register, partners):
+    """The API passes every body in base64, byte for byte."""
+    body = base64.b64encode(EVENT["body"].encode()).decode()
+
+    assert push({**EVENT, "body": body, "isBase64Encoded": True}) == (200, None)
+    assert shown(register, partners) == {BANK: ["4002", "4001"]}
+
+
+def test_resent_and_older_messages_are_answered_with_200_and_change_nothing(push, aws):
+    """The table stays byte for byte what it was."""
+    push(request(a_message(a_loan()), pem=seid_2(BANK)))
+    before = rows_in(aws)
+
+    assert push(request(a_message(a_loan()), pem=seid_2(BANK))) == (200, None)
+    older = a_loan(timestamp="2026-11-20T09:59:59.9999999Z", creditLimit="1")
+    assert push(request(a_message(older), pem=seid_2(BANK))) == (200, None)
+    assert push(request(a_message(), pem=seid_2(BANK))) == (200, None)
+    assert rows_in(aws) == before
+
+
+def test_the_seventh_fractional_digit_decides(push, aws, register, partners):
+    """Timestamps are compared with all their digits."""
+    for digits, limit in (("0000002", "7"), ("0000001", "8"), ("0000003", "9")):
+        loan = a_loan(timestamp=f"2026-11-20T10:00:00.{digits}Z", creditLimit=limit)
+        assert push(request(a_message(loan), pem=seid_2(BANK)))[0] == 200
+    (current,) = CurrentLoansReader(register, partners).read(KEY.customer_key(PERSON))[BANK]
+
+    assert current.loan.credit_limit == 9
+
+
+def test_a_push_older_than_the_dataset_changes_nothing(push, aws, partners):
+    """A late push does not bring back what a newer dataset replaced."""
+    now = datetime.now(UTC)
+    dataset = partners.take_lease(BANK, PROVIDER, "run", now, 60)
+    partners.update_dataset(dataset, "run", as_of=from_datetime(datetime(2026, 11, 21, tzinfo=UTC)))
+
+    assert push(request(a_message(a_loan()), pem=seid_2(BANK))) == (200, None)
+    assert rows_in(aws) == []
+    newer = a_loan(timestamp="2026-11-21T00:00:00.0000001Z")
+    assert push(request(a_message(newer), pem=seid_2(BANK))) == (200, None)
+    assert len(rows_in(aws)) == 1
+
+
+def test_a_repaid_loan_is_no_longer_shown(push, register, partners):
+    """SPEC 6.5: everything 0, and the register shows no debt."""
+    push(EVENT)
+    closed = dict.fromkeys(("creditLimit", "interestBearingBalance", "nonInterestBearingBalance"), "0")
+    assert push(request(a_message(a_loan(**closed)), pem=seid_2(BANK))) == (200, None)
+
+    assert shown(register, partners) == {BANK: ["4001"]}
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "place"),
+    [
+        pytest.param({"pem": None}, 401, "", id="no certificate"),
+        pytest.param({"pem": seid_2("920013014")}, 401, "", id="no organisation"),
+        pytest.param({"pem": seid_2(OTHER_BANK)}, 403, "/providerID", id="another's provider"),
+        pytest.param({"body": "{"}, 400, "/", id="no JSON"),
+        pytest.param({"body": None}, 400, "/", id="no body"),
+        pytest.param({"headers": {"Content-Type": "text/xml"}}, 415, "", id="not declared as JSON"),
+        pytest.param({"body": " " * ((1 << 20) + 1)}, 413, "", id="over 1 MiB"),
+        pytest.param({"method": "GET"}, 405, "", id="another method"),
+        pytest.param({"path": "/debt-information/v1/nothing"}, 404, "", id="another path"),
+        pytest.param(
+            {"body": a_message(a_loan(), institution=OTHER_BANK)},
+            403,
+            "/customers/0/financialInstitutionID",
+            id="an institution that the provider is not registered for",
+        ),
+        pytest.param(
+            {"body": {"providerID": PROVIDER, "customers": [{}] * 1001}},
+            413,
+            "",
+            id="over 1,000 customers",
+        ),
+        pytest.param(
+            {"body": a_message(a_loan(timestamp=(datetime.now(UTC) + timedelta(hours=1)).isoformat()))},
+            400,
+            "/customers/0/loans/0/timestamp",
+            id="from the future",
+        ),
+        pytest.param({"body": a_message(a_loan(), person="17912099998")}, 400, "/customers/0/customerID", id="number"),
+        pytest.param({"body": a_message(a_loan(accountID="x" * 26))}, 400, "/customers/0/loans/0/accountID", id="id"),
+    ],
+)
+def test_refusals_name_the_place_and_store_nothing(push, aws, log_stream, *, event, status, place):
+    """Every answer of the contract, in SPEC's model, and without a value of the message in answer or log."""
+    given = {"body": a_message(a_loan()), "pem": seid_2(BANK), **event}
+    answered, text = push(request(given.pop("body"), **given))
+
+    assert answered == status
+    assert place in text
+    assert rows_in(aws) == []
+    for value in ("1791209999", "4002", "x" * 26):
+        assert value not in text
+        assert value not in log_stream.getvalue()
+
+
+def test_twenty_places_are_listed_and_the_rest_counted(push):
+    """A message with hundreds of faults gets an answer of bearable length."""
+    body = a_message(*(a_loan(accountID=str(number), coBorrower="3") for number in range(25)))
+    status, text = push(request(body, pem=seid_2(BANK)))
+
+    assert status == 400
+    assert text.count("coBorrower") == 20
+    assert "/customers/0/loans/19/coBorrower" in text
+    assert text.endswith("and 5 more")
+
+
+def test_a_full_message_is_stored_whole(push, aws):
+    """A thousand customers in one message are a thousand items."""
+    numbers = [number for serial in range(999, 0, -1) if (number := with_check_digits(f"178120{serial:03d}"))]
+    numbers += [number for serial in range(999, 0, -1) if (number := with_check_digits(f"188120{serial:03d}"))]
+    customers = [a_message(a_loan(), person=number)["customers"][0] for number in numbers[:1000]]
+
+    assert push(request({"providerID": PROVIDER, "customers": customers}, pem=seid_2(BANK))) == (200, None)
+    pages = aws_clients.dynamodb().get_paginator("scan").paginate(TableName=aws["REGISTER_TABLE"])
+    assert sum(page["Count"] for page in pages) == len(customers) == 1000
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StoreUnavailableError("x"), EndpointConnectionError(endpoint_url="https://dynamodb")],
+    ids=["exhausted", "no connection"],
+)
+def test_a_store_that_fails_is_503_and_the_message_can_come_again(push, monkeypatch, register, partners, error):
+    """The sender is told to try again, and then everything is stored."""
+    with monkeypatch.context() as broken:
+
+        def fail(*_):
+            raise error
+
+        broken.setattr(Register, "put_pushes", fail)
+        assert push(EVENT)[0] == 503
+    assert push(EVENT)[0] == 200
+    assert shown(register, partners) == {BANK: ["4002", "4001"]}
+
+
+def test_a_missing_setting_is_500_and_tells_nothing(push, monkeypatch):
+    """What is wrong with our own set-up is no business of the sender's."""
+    monkeypatch.delenv("REGISTER_TABLE")
+    forget_settings()
+
+    assert push(EVENT) == (500, "internal error; send the message again later")
+
+
+def test_the_functions_routes_are_those_of_the_contract():
+    """A route that is added must be added here, and is then asked without a certificate too."""
+    assert receive_push.api.routes == [("POST", PUSH_PATH)]
+
+
+def test_the_log_says_what_happened_without_persons(push, log_stream):
+    """One line tells provider, caller and counts."""
+    push(EVENT)
+    line = json.loads(log_stream.getvalue().splitlines()[-1])
+
+    assert line["message"] == "PUSH_RECEIVED"
+    assert (line["provider"], line["caller"], line["customers"], line["stored"]) == (PROVIDER, BANK, 1, 2)
+    assert PERSON not in log_stream.getvalue()
