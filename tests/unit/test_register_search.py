@@ -102,8 +102,8 @@ def test_without_any_fresh_stamp_a_closed_loan_stays():
 def test_two_loads_that_die_in_a_row_can_show_an_older_push_for_a_night():
     """The shortest history (8 events) in which the rule shows something older than what was told, and how it ends.
 
-    The late push was older than what the first dead load had written, so it was not stored; the second dead load deleted
-    that again. The next load that gets through mends it.
+    The late push was older than what the first dead load had written, so it was not stored; the second dead load
+    deleted that again. The next load that gets through mends it.
     """
     setting = Setting()
     world = _after(
