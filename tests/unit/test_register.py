@@ -205,12 +205,23 @@ def test_two_providers_that_agree_are_no_conflict():
 
 def test_equal_times_go_to_the_greater_digest():
     """Where two providers' words are equally new, the choice does not depend on who was read first."""
-    first, second = loan(1, 100), loan(1, 200)
-    greater = max(first, second, key=content_digest)
-    items = [DatasetItem(FI, A, (first,)), DatasetItem(FI, B, (second,))]
+    loans = loan(1, 100), loan(1, 200)
+    for first, second in (loans, loans[::-1]):
+        items = [DatasetItem(FI, A, (first,)), DatasetItem(FI, B, (second,))]
+        for order in (items, items[::-1]):
+            shown = current_loans(order, {FI: {A: at(9), B: at(9)}})[FI]
+            assert [current.loan for current in shown] == [max(loans, key=content_digest)]
 
-    for order in (items, items[::-1]):
-        assert current_loans(order, {FI: {A: at(9), B: at(9)}})[FI][0].loan == greater
+
+def test_a_push_is_compared_with_the_effective_time_of_any_dataset():
+    """A loan that another provider's newer dataset carries is newer than the push, though its own stamp is older."""
+    items = [DatasetItem(FI, A, (loan(1),))]
+    times = {A: at(30), B: at(10)}
+
+    assert dataset_loan_times(items, times) == {("repaymentLoan", "a"): at(30)}
+    assert not push_counts(loan(20, 5), cover_of(P, times), dataset_loan_times(items, times))
+    assert push_counts(loan(20, 5, "b"), cover_of(P, times), dataset_loan_times(items, times))
+    assert _balance([*items, PushItem(FI, P, loan(20, 5))], times) == 100
 
 
 def test_a_removed_providers_data_stays_until_it_is_withdrawn():
