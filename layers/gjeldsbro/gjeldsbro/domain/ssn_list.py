@@ -42,6 +42,12 @@ class Findings(NamedTuple):
     duplicates: list[str]
 
 
+def check_size(size: int) -> None:
+    """Raises SsnListError with SSN_LIST_TOO_LARGE for the size of a list that is not read."""
+    if size > MAX_SIZE:
+        raise SsnListError("SSN_LIST_TOO_LARGE", f"The list is larger than {MAX_SIZE} bytes")
+
+
 class SsnList:
     """Reads a list piece by piece.
 
@@ -51,8 +57,7 @@ class SsnList:
     """
 
     def __init__(self, size: int, is_valid: Callable[[str], bool]) -> None:
-        if size > MAX_SIZE:
-            raise SsnListError("SSN_LIST_TOO_LARGE", f"The list is larger than {MAX_SIZE} bytes")
+        check_size(size)
         self._left = size
         self._is_valid = is_valid
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()

@@ -133,6 +133,10 @@ class Store(Protocol):
         """The keys under a prefix, sorted."""
         ...
 
+    def delete(self, keys: Iterable[str]) -> int:
+        """Delete objects."""
+        ...
+
     def delete_prefix(self, prefix: str) -> int:
         """Delete everything under a prefix."""
         ...

@@ -1,0 +1,266 @@
+"""Reads the SSN lists in a receiver's folder and tells the receiver what was in them.
+
+Each call goes on where the last one stopped: a copy of a list is fetched piece by piece, judged as a stream, and
+deleted at once. What is kept until the packages are built are batches of valid numbers.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from gjeldsbro.domain.exchange_reports import (
+    OrganizationRule,
+    Problem,
+    ReportName,
+    failure_report,
+    list_name,
+    progress_report,
+    read_folder,
+)
+from gjeldsbro.domain.ssn_list import Findings, SsnList, check_size
+from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, SsnListError
+from gjeldsbro.services.export import places
+from gjeldsbro.services.export.plan import Plan
+from gjeldsbro.services.export.ports import Connect, ExportPartners, Folder, HasTime, Store
+
+PIECE_SIZE = 8 << 20
+"""Bytes of a list that are fetched at a time: where a fetch may be interrupted."""
+
+BATCH_SIZE = 5_000
+"""Numbers that one worker looks up and deflates into one slice."""
+
+MAX_ATTEMPTS = 5
+"""How often a list is fetched anew because it changed meanwhile."""
+
+
+class ListRules(NamedTuple):
+    """The rules for what stands in lists and their names."""
+
+    is_customer_id: Callable[[str], bool]
+    is_organization: OrganizationRule
+
+
+class ListReader:
+    """Reads the lists of one receiver in one run."""
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        receiver: str,
+        partners: ExportPartners,
+        store: Store,
+        rules: ListRules,
+        clock: Callable[[], datetime],
+        has_time: HasTime,
+    ) -> None:
+        self._plan = plan
+        self._receiver = receiver
+        self._partners = partners
+        self._store = store
+        self._rules = rules
+        self._clock = clock
+        self._has_time = has_time
+
+    def read(self, connect: Connect) -> bool:
+        """Go on reading; True when every list of the run was read or refused.
+
+        A server that refuses us, and a list that cannot be used, are recorded. Raises ReceiverUnavailableError when the
+        server cannot be reached and ConfigurationError when our own record of it does not make sense.
+        """
+        receiver = self._partners.receiver(self._receiver)
+        if receiver is None:
+            raise ConfigurationError("there is no such receiver")
+        organizations = self._plan.of_receiver(self._receiver)
+        try:
+            with connect(receiver) as folder:
+                for on_behalf_of in self._judge_folder(folder, organizations, receiver.on_behalf_of):
+                    if not self._read_list(folder, on_behalf_of):
+                        return False
+        except ReceiverRefusedError as exc:
+            for on_behalf_of in organizations:
+                if not self._is_decided(on_behalf_of):
+                    self._record(on_behalf_of, exc.code, exc.detail)
+        return True
+
+    def _judge_folder(self, folder: Folder, expected: list[str], registered: Iterable[str]) -> list[str]:
+        """The organisations whose lists are read, decided once a run; what is wrong with the others is reported."""
+        key = places.folder_key(self._plan.run, self._receiver)
+        try:
+            return list(self._store.get_json(key))
+        except KeyError:
+            pass
+        reading = read_folder(
+            [file.name for file in folder.files()],
+            expected=expected,
+            registered=set(registered),
+            folder=folder.path,
+            is_organization=self._rules.is_organization,
+        )
+        for problem in reading.problems:
+            self._refuse(folder, problem)
+        self._store.put_json(key, reading.lists)
+        return list(reading.lists)
+
+    def _read_list(self, folder: Folder, on_behalf_of: str) -> bool:
+        """Go on with one list; True when it was read and reported, or refused."""
+        state = self._state(on_behalf_of)
+        try:
+            if state["phase"] == "fetching":
+                if not self._fetch(folder, on_behalf_of, state):
+                    return False
+                state = self._judge(on_behalf_of, state)
+            if state["phase"] == "judged":
+                self._report(folder, on_behalf_of, state)
+        except SsnListError as exc:
+            self._refuse(folder, Problem(on_behalf_of, exc.code, exc.detail))
+        return state["phase"] in {"refused", "reported"} or self._has_time()
+
+    def _fetch(self, folder: Folder, on_behalf_of: str, state: dict[str, Any]) -> bool:
+        """Copy the rest of a list; True when the copy is whole. One that changes under our hands is copied anew."""
+        name, prefix = list_name(on_behalf_of), self._prefix(on_behalf_of)
+        while True:
+            file = self._listed(folder, name)
+            if state.get("file") != [file.size, file.modified]:
+                state["attempts"] = state.get("attempts", 0) + 1
+                if state["attempts"] > MAX_ATTEMPTS:
+                    raise SsnListError("SSN_LIST_UNREADABLE", f"{name} changed each time that it was read")
+                check_size(file.size)
+                self._store.delete_prefix(f"{prefix}list/")
+                state["file"] = [file.size, file.modified]
+                self._save(on_behalf_of, state)
+            pieces = len(list(self._store.keys(f"{prefix}list/")))
+            offset = pieces * PIECE_SIZE
+            if offset >= file.size:
+                return True
+            wanted = min(PIECE_SIZE, file.size - offset)
+            piece = b"".join(self._reading(folder, name, offset, wanted))
+            if len(piece) == wanted:
+                self._store.put(f"{prefix}list/{pieces:05d}", piece)
+            else:
+                state["file"] = None
+            if not self._has_time():
+                return False
+
+    def _listed(self, folder: Folder, name: str) -> Any:
+        file = folder.file(name)
+        if file is None:
+            raise SsnListError("SSN_LIST_NOT_FOUND", f"No file {name} in {folder.path}")
+        return file
+
+    @staticmethod
+    def _reading(folder: Folder, name: str, offset: int, size: int) -> Iterator[bytes]:
+        try:
+            yield from folder.read(name, offset, size)
+        except ReceiverRefusedError as exc:
+            raise SsnListError("SSN_LIST_UNREADABLE", f"{name} could not be read: {exc.detail}") from exc
+
+    def _judge(self, on_behalf_of: str, state: dict[str, Any]) -> dict[str, Any]:
+        """Split the copy into batches of valid numbers, invalid entries and duplicates, and delete it."""
+        prefix = self._prefix(on_behalf_of)
+        reader = SsnList(state["file"][0], self._rules.is_customer_id)
+        batches, batch = 0, []
+        with self._store.writer(f"{prefix}invalid") as invalid, self._store.writer(f"{prefix}duplicates") as duplicates:
+            for findings in self._findings(reader, f"{prefix}list/"):
+                invalid.write(_lines(findings.invalid))
+                duplicates.write(_lines(findings.duplicates))
+                batch += findings.numbers
+                while len(batch) >= BATCH_SIZE:
+                    self._put_batch(on_behalf_of, batches, batch[:BATCH_SIZE])
+                    batches, batch = batches + 1, batch[BATCH_SIZE:]
+        if batch:
+            self._put_batch(on_behalf_of, batches, batch)
+            batches += 1
+        judged = {
+            "phase": "judged",
+            "batches": batches,
+            "entries": reader.entries,
+            "numbers": reader.numbers,
+            "invalid": reader.invalid,
+            "duplicates": reader.duplicates,
+        }
+        self._save(on_behalf_of, judged)
+        self._store.delete_prefix(f"{prefix}list/")
+        return judged
+
+    def _findings(self, reader: SsnList, prefix: str) -> Iterator[Findings]:
+        for key in self._store.keys(prefix):
+            for piece in self._store.open(key):
+                yield reader.feed(piece)
+        yield reader.finish()
+
+    def _put_batch(self, on_behalf_of: str, number: int, batch: list[str]) -> None:
+        key = places.batch_key(self._plan.run, self._receiver, on_behalf_of, number)
+        self._store.put(key, "\n".join(batch).encode())
+
+    def _report(self, folder: Folder, on_behalf_of: str, state: dict[str, Any]) -> None:
+        """Write the progress report and forget what only it shows."""
+        prefix, name = self._prefix(on_behalf_of), self._report_name(on_behalf_of)
+        report = progress_report(
+            name,
+            self._now(),
+            entries=state["entries"],
+            numbers=state["numbers"],
+            invalid=(state["invalid"], self._store.open(f"{prefix}invalid")),
+            duplicates=(state["duplicates"], self._store.open(f"{prefix}duplicates")),
+        )
+        _put_whole(folder, name.progress, report)
+        state["phase"] = "reported"
+        self._save(on_behalf_of, state)
+        self._store.delete_prefix(f"{prefix}list/")
+        self._store.delete((f"{prefix}invalid", f"{prefix}duplicates"))
+
+    def _refuse(self, folder: Folder, problem: Problem) -> None:
+        """Tell the receiver why there is no package, and record it. A report that cannot be written changes nothing."""
+        name = self._report_name(problem.on_behalf_of)
+        reported = True
+        try:
+            _put_whole(folder, name.failure, [failure_report(name, self._now(), problem)])
+        except ReceiverRefusedError:
+            reported = False
+        self._record(
+            problem.on_behalf_of,
+            problem.code,
+            "the receiver was told" if reported else "the receiver could not be told",
+        )
+
+    def _record(self, on_behalf_of: str, error: str, reason: str) -> None:
+        """Record a refusal, without what the receiver called its files, and forget what was read of the list."""
+        self._store.delete_prefix(self._prefix(on_behalf_of))
+        self._save(on_behalf_of, {"phase": "refused"})
+        why = {"error": error, "reason": reason}
+        self._plan.record(self._partners, self._receiver, on_behalf_of, "refused", self._clock(), **why)
+
+    def _state(self, on_behalf_of: str) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = self._store.get_json(f"{self._prefix(on_behalf_of)}state.json")
+        except KeyError:
+            return {"phase": "fetching"}
+        return state
+
+    def _is_decided(self, on_behalf_of: str) -> bool:
+        return self._state(on_behalf_of)["phase"] in {"refused", "reported"}
+
+    def _save(self, on_behalf_of: str, state: dict[str, Any]) -> None:
+        self._store.put_json(f"{self._prefix(on_behalf_of)}state.json", state)
+
+    def _prefix(self, on_behalf_of: str) -> str:
+        return places.list_prefix(self._plan.run, self._receiver, on_behalf_of)
+
+    def _report_name(self, on_behalf_of: str) -> ReportName:
+        return ReportName(self._receiver, on_behalf_of, self._plan.month, self._plan.year)
+
+    def _now(self) -> str:
+        return from_datetime(self._clock().replace(microsecond=0))
+
+
+def _put_whole(folder: Folder, name: str, pieces: Iterable[bytes]) -> None:
+    """Write a file that appears only when it is complete."""
+    unfinished = f"{name}.part"
+    folder.write(unfinished, 0, pieces)
+    folder.replace(unfinished, name)
+
+
+def _lines(entries: list[str]) -> bytes:
+    return "".join(f"{entry}\n" for entry in entries).encode()

@@ -1,0 +1,64 @@
+"""Ends a run of the export: says what became of each delivery, and deletes everything else of the run."""
+
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.services.export import places
+from gjeldsbro.services.export.plan import Plan, blame
+from gjeldsbro.services.export.ports import ExportPartners, Store
+
+_DELIVERED = frozenset({"delivered", "already-delivered"})
+_NO_DELIVERY = frozenset({"UNKNOWN_ORGANIZATION", "INVALID_ORGANIZATION_NUMBER"})
+
+
+def report_export(*, run: str, partners: ExportPartners, store: Store, now: datetime) -> dict[str, Any]:
+    """Write the report and the run's record, close what was left open, and delete lists, numbers and packages.
+
+    Returns the report's key and how many deliveries there were, and how many of them were not made. A call that is
+    repeated after it was done gives the same answer.
+    """
+    key = f"reports/export/{run}.json"
+    try:
+        plan = Plan.load(store, run)
+    except KeyError:
+        return _summary(store.get_json(key))
+    outcomes = partners.outcomes(run)
+    for receiver, on_behalf_of in plan.deliveries:
+        if places.subject(receiver, on_behalf_of) not in outcomes:
+            why = blame(outcomes.get(receiver)) or {"error": "NO_OUTCOME"}
+            plan.record(partners, receiver, on_behalf_of, "failed", now, **why)
+        _close(partners, plan, receiver, on_behalf_of)
+    deliveries = [outcome for subject, outcome in sorted(partners.outcomes(run).items()) if "#" in subject]
+    report = {
+        "run": run,
+        "state": "finished",
+        "reportKey": key,
+        "quarter": plan.quarter,
+        "startedAt": plan.timestamp,
+        "finishedAt": from_datetime(now),
+        "counts": dict(Counter(entry["status"] for entry in deliveries)),
+        "deliveries": deliveries,
+    }
+    store.put_json(key, report)
+    partners.put_run("export", run, {name: value for name, value in report.items() if name != "deliveries"}, now)
+    for receiver, on_behalf_of in plan.deliveries:
+        store.delete_prefix(plan.package_prefix(receiver, on_behalf_of))
+    store.delete_prefix(places.run_prefix(run))
+    return _summary(report)
+
+
+def _summary(report: dict[str, Any]) -> dict[str, Any]:
+    """What the state machine hands out; a list that nobody registered is in the report, but was no delivery."""
+    statuses = [entry["status"] for entry in report["deliveries"] if entry.get("error") not in _NO_DELIVERY]
+    missed = sum(status not in _DELIVERED for status in statuses)
+    counts = {"deliveries": len(statuses), "notDelivered": missed}
+    return {"run": report["run"], "reportKey": report["reportKey"], **counts}
+
+
+def _close(partners: ExportPartners, plan: Plan, receiver: str, on_behalf_of: str) -> None:
+    """A delivery that this run claimed and did not make counts as failed."""
+    delivery = partners.delivery(receiver, on_behalf_of, plan.quarter) or {}
+    if delivery.get("state") == "delivering" and delivery.get("run") == plan.run:
+        partners.update_delivery(receiver, on_behalf_of, plan.quarter, plan.run, {**delivery, "state": "failed"})
