@@ -1,0 +1,196 @@
+"""Datasets as sorted files of fixed-size rows, so that two nights are compared as streams and memory stays flat.
+
+A customer is 32 bytes (``HashKey.customer_key``), its content 16 (``content_digest``). All files are sorted by customer
+key, in byte order:
+
+==========  =====  ================================================================================================
+file        bytes  row
+==========  =====  ================================================================================================
+index       48     key, digest: what the register shows of a dataset; kept until the next one is accepted
+page rows   64     key, digest, number of the customer in the page (4), offset (8) and length (4) of its record
+dataset     64     key, digest, page (4), offset (8) and length (4) of its record: the pages merged
+pending     48     key, page (4), offset (8) and length (4) of its record; page ``GONE``: the customer is deleted
+==========  =====  ================================================================================================
+
+A record is ``encode_loans`` of the customer's loans. Numbers are unsigned and big-endian. A customer without loans has
+a page row of length 0, so that its duplicates are found, and no row in the other files.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from heapq import merge
+from struct import Struct
+from typing import NamedTuple
+
+KEY_SIZE = 32
+INDEX_ROW_SIZE = 48
+PAGE_ROW_SIZE = 64
+DATASET_ROW_SIZE = 64
+PENDING_ROW_SIZE = 48
+
+GONE = 0xFFFFFFFF
+"""In place of a page number: the customer is not in the dataset and is to be deleted."""
+
+_PLACE = Struct(">IQI")
+_GONE_PLACE = _PLACE.pack(GONE, 0, 0)
+_NO_DIGEST = bytes(INDEX_ROW_SIZE - KEY_SIZE)
+_END = b"\xff" * (KEY_SIZE + 1)  # sorts behind every key that a keyed hash gives
+_BLOCK_ROWS = 4096
+
+
+class Place(NamedTuple):
+    """Where a row points to: (page or number of the customer, offset, length)."""
+
+    page: int
+    offset: int
+    length: int
+
+
+class Kind(Enum):
+    """What happened to a customer between the dataset that the register shows and the new one."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    UNCHANGED = "unchanged"
+    CLEARED = "cleared"
+    """On a left-over list only: neither the old dataset nor the new one has the customer."""
+
+
+class Step(NamedTuple):
+    """One customer's part of a comparison: its rows for the new index and for the pending list, empty when none."""
+
+    kind: Kind
+    index_row: bytes
+    pending_row: bytes
+
+
+@dataclass
+class Duplicates:
+    """Customers that came more than once: the first ``limit`` as (page, number, earlier page, earlier number)."""
+
+    limit: int = 20
+    total: int = 0
+    first: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    def add(self, page: int, number: int, earlier_page: int, earlier_number: int) -> None:
+        """Note a customer that came before."""
+        self.total += 1
+        if len(self.first) < self.limit:
+            self.first.append((page, number, earlier_page, earlier_number))
+
+
+def place_of(row: bytes) -> Place:
+    """The last three numbers of a page, dataset or pending row."""
+    return Place(*_PLACE.unpack_from(row, len(row) - _PLACE.size))
+
+
+def rows(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Cut a file that comes in chunks of any size into its rows.
+
+    Raises ValueError when the file ends within a row.
+    """
+    rest = b""
+    for chunk in chunks:
+        data = rest + chunk if rest else chunk
+        whole = len(data) - len(data) % size
+        for start in range(0, whole, size):
+            yield data[start : start + size]
+        rest = data[whole:]
+    if rest:
+        raise ValueError("the file ends within a row")
+
+
+def blocks(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Join many small pieces into few large ones: a writer's call costs more than a row."""
+    gathered: list[bytes] = []
+    for part in parts:
+        gathered.append(part)
+        if len(gathered) == _BLOCK_ROWS:
+            yield b"".join(gathered)
+            gathered.clear()
+    if gathered:
+        yield b"".join(gathered)
+
+
+def page_files(customers: Iterable[tuple[bytes, bytes, bytes]]) -> tuple[bytes, bytes]:
+    """The page rows and the records of a page's customers, given as (key, digest, record) in the page's order.
+
+    An empty record: the customer has no loans.
+    A customer that the page has twice stays twice: ``merge_pages`` finds it.
+    """
+    page_rows, records, offset = [], [], 0
+    ordered = sorted((key, number, digest, record) for number, (key, digest, record) in enumerate(customers))
+    for key, number, digest, record in ordered:
+        page_rows.append(key + (digest if record else _NO_DIGEST) + _PLACE.pack(number, offset, len(record)))
+        records.append(record)
+        offset += len(record)
+    return b"".join(page_rows), b"".join(records)
+
+
+def merge_pages(pages: Iterable[Iterable[bytes]], duplicates: Duplicates) -> Iterator[bytes]:
+    """The dataset rows of page files, given as page rows in key order; customers without loans are left out.
+
+    A customer that comes again, on the same page or another, goes to ``duplicates``: the dataset is to be refused then.
+    """
+    last, last_page, last_number = b"", 0, 0
+    for row, page in merge(*(_numbered(page_rows, page) for page, page_rows in enumerate(pages))):
+        number, offset, length = place_of(row)
+        key = row[:KEY_SIZE]
+        if key == last:
+            duplicates.add(page, number, last_page, last_number)
+            continue
+        last, last_page, last_number = key, page, number
+        if length:
+            yield row[:INDEX_ROW_SIZE] + _PLACE.pack(page, offset, length)
+
+
+def _numbered(page_rows: Iterable[bytes], page: int) -> Iterator[tuple[bytes, int]]:
+    for row in page_rows:
+        yield row, page
+
+
+def compare(
+    old: Iterable[bytes],
+    new: Iterable[bytes],
+    unknown: Iterable[bytes] = (),
+    *,
+    full: bool = False,
+) -> Iterator[Step]:
+    """Compare the index rows that the register shows with the dataset rows of the new dataset.
+
+    ``unknown`` are the pending rows that an unfinished load left behind: whatever the index says of these customers,
+    the register may hold something else, so they are written or deleted. ``full`` writes all that the dataset has.
+    Every customer of the three comes exactly once, in key order.
+    """
+    olds, unknowns = iter(old), iter(unknown)
+    old_row, unknown_row = next(olds, _END), next(unknowns, _END)
+    for row in _ended(new):
+        key = row[:KEY_SIZE]
+        while old_row[:KEY_SIZE] < key or unknown_row[:KEY_SIZE] < key:
+            low = min(old_row[:KEY_SIZE], unknown_row[:KEY_SIZE])
+            kind = Kind.CLEARED
+            if unknown_row[:KEY_SIZE] == low:
+                unknown_row = next(unknowns, _END)
+            if old_row[:KEY_SIZE] == low:
+                kind = Kind.REMOVED
+                old_row = next(olds, _END)
+            yield Step(kind, b"", low + _GONE_PLACE)
+        if row is _END:
+            return
+        write, kind = full, Kind.ADDED
+        index_row = row[:INDEX_ROW_SIZE]
+        if unknown_row[:KEY_SIZE] == key:
+            write = True
+            unknown_row = next(unknowns, _END)
+        if old_row[:KEY_SIZE] == key:
+            kind = Kind.UNCHANGED if old_row == index_row else Kind.CHANGED
+            old_row = next(olds, _END)
+        write = write or kind is not Kind.UNCHANGED
+        yield Step(kind, index_row, key + row[INDEX_ROW_SIZE:] if write else b"")
+
+
+def _ended(new: Iterable[bytes]) -> Iterator[bytes]:
+    yield from new
+    yield _END
