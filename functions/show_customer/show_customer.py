@@ -37,7 +37,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     shown = use_case.show(
         str(event.get("customerID") or ""),
         operator=str(event.get("operator") or ""),
-        reason=event.get("reason"),
+        reason=None if event.get("reason") is None else str(event["reason"]),
         now=datetime.now(UTC),
     )
     logger.info("CUSTOMER_SHOWN", extra={"institutions": len(shown["institutionsWithDebt"])})

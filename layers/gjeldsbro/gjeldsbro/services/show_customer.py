@@ -3,6 +3,7 @@
 The only place that shows real account ids and names. Whoever looks leaves a trail first.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,9 @@ from gjeldsbro.domain.register import (
 from gjeldsbro.domain.timestamps import shorten
 from gjeldsbro.errors import InvalidMessageError, Violation
 from gjeldsbro.services.customer_lookup import LookupPartners, LookupRegister, dataset_times
+
+_PERSON = re.compile(r"[0-9]{6} ?[0-9]{5}")
+"""What looks like an identity number; the trail is no place for one."""
 
 
 class TrailPartners(LookupPartners, Protocol):
@@ -51,11 +55,13 @@ class ShowCustomer:
         effective time as ``timestamp``. ``sources`` are the items as stored: ``source``, ``providerID``, ``loans`` and,
         of a dataset, ``asOf`` (null before its first commit); of a push, ``counts``.
 
-        The trail names the customer by its keyed hash only. Raises InvalidMessageError when operator or number is not
-        given in its form; then nothing was looked at.
+        The trail names the customer by its keyed hash only. Raises InvalidMessageError when operator, reason or number
+        is not given in its form; then nothing was looked at.
         """
-        if not operator.strip():
-            raise InvalidMessageError([Violation("/operator", "must name who asks")])
+        if not operator.strip() or _PERSON.search(operator):
+            raise InvalidMessageError([Violation("/operator", "must name who asks, without an identity number")])
+        if reason is not None and _PERSON.search(reason):
+            raise InvalidMessageError([Violation("/reason", "must not hold an identity number")])
         if rule := customer_id_fault(customer_id, self.accepts):
             raise InvalidMessageError([Violation("/customerID", rule)])
         key = self.hash_key.customer_key(customer_id)
