@@ -79,7 +79,7 @@ def test_the_merge_of_pages_is_their_union_and_finds_every_duplicate(pages, size
     full=st.booleans(),
 )
 def test_the_streamed_comparison_equals_set_arithmetic(old, new, unknown, full) -> None:
-    """Added, changed, removed, unchanged and unknown customers are those that dictionaries give, each once, in order."""
+    """Added, changed, removed, unchanged and unknown customers are as dictionaries give them, each once, in order."""
     data, _ = page_of(sorted(new.items()))
     dataset = list(merge_pages([rows([data], PAGE_ROW_SIZE)], Duplicates()))
     left_over = [key + bytes(16) for key in sorted(unknown)]
