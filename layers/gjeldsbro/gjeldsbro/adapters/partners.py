@@ -69,29 +69,31 @@ class Partners:
 
     def put_institution(self, institution: Institution) -> None:
         """Store an institution, in place of what was there."""
-        self._put(
-            "INSTITUTION",
-            institution.institution,
-            {
-                "name": institution.name,
-                "maxShrinkPercent": institution.max_shrink_percent,
-                "ended": institution.ended,
-                "providers": [
-                    {
-                        name: value
-                        for name, value in (
-                            ("providerID", provider.provider),
-                            ("url", provider.url),
-                            ("datasetUrl", provider.dataset_url),
-                            ("ca", provider.ca),
-                            ("ended", provider.ended),
-                        )
-                        if value is not None
-                    }
-                    for provider in institution.providers
-                ],
-            },
-        )
+        self._put("INSTITUTION", institution.institution, _institution_values(institution))
+
+    def drop_provider(self, institution: Institution, provider: str) -> bool:
+        """Forget an ended provider whose data is gone, and an ended institution with its last one.
+
+        False, and nothing changes, when the institution is no longer what it was when ``institution`` was read.
+        """
+        remaining = tuple(candidate for candidate in institution.providers if candidate.provider != provider)
+        key = {"pk": "INSTITUTION", "sk": institution.institution}
+        condition: dict[str, Any] = {
+            "ConditionExpression": "#providers = :seen AND #ended = :ended",
+            "ExpressionAttributeNames": {"#providers": "providers", "#ended": "ended"},
+            "ExpressionAttributeValues": to_item(
+                {":seen": _institution_values(institution)["providers"], ":ended": institution.ended},
+            ),
+        }
+        try:
+            if institution.ended and not remaining:
+                self._client.delete_item(TableName=self._table, Key=to_item(key), **condition)
+            else:
+                values = _institution_values(replace(institution, providers=remaining))
+                self._client.put_item(TableName=self._table, Item=to_item({**key, **values}), **condition)
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
 
     def remove_institution(self, institution: str) -> None:
         """Forget an institution whose data is gone."""
@@ -160,7 +162,7 @@ class Partners:
             raise DatasetBusyError(f"another run works on the dataset of {institution} from {provider}") from None
         return _dataset(from_item(answer["Attributes"]))
 
-    def update_dataset(self, dataset: Dataset, run: str, **changes: Any) -> Dataset:
+    def update_dataset(self, dataset: Dataset, run: str, /, **changes: Any) -> Dataset:
         """Change fields of a dataset in one write, on the condition that ``run`` still has the lease.
 
         ``changes`` are fields of Dataset; None removes one. Raises DatasetBusyError when the lease is another run's.
@@ -335,6 +337,28 @@ class Partners:
 
 def _values(item: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in item.items() if name not in {"pk", "sk", "expires"}}
+
+
+def _institution_values(institution: Institution) -> dict[str, Any]:
+    return {
+        "name": institution.name,
+        "maxShrinkPercent": institution.max_shrink_percent,
+        "ended": institution.ended,
+        "providers": [
+            {
+                name: value
+                for name, value in (
+                    ("providerID", provider.provider),
+                    ("url", provider.url),
+                    ("datasetUrl", provider.dataset_url),
+                    ("ca", provider.ca),
+                    ("ended", provider.ended),
+                )
+                if value is not None
+            }
+            for provider in institution.providers
+        ],
+    }
 
 
 def _institution(item: dict[str, Any]) -> Institution:

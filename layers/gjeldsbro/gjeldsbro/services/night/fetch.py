@@ -1,0 +1,232 @@
+"""Fetches, checks and sorts the pages of one dataset (SPEC 3.1.2), as far as the time of one invocation goes.
+
+Nothing of a page is kept but keyed hashes, digests and encoded loans: identity numbers stay in memory.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.dataset_index import PAGE_ROW_SIZE, Duplicates, blocks, merge_pages, page_files, rows
+from gjeldsbro.domain.dataset_page import read_page
+from gjeldsbro.domain.identity_numbers import Accepts
+from gjeldsbro.domain.loans import CustomerLoans, content_digest, encode_loans
+from gjeldsbro.domain.register import MAX_LOANS_BYTES
+from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.errors import ConfigurationError, DatasetBusyError, DatasetRefusedError, Violation
+from gjeldsbro.log import logger
+from gjeldsbro.services.night.common import (
+    LEASE_SECONDS,
+    VIOLATIONS_SHOWN,
+    Clock,
+    Job,
+    Remaining,
+    close,
+    outcome,
+    refusal,
+)
+from gjeldsbro.services.night.ports import NightRecords, Objects, PageSource
+from gjeldsbro.services.ports import Dataset, Provider
+
+MAX_PAGES = 1000
+"""FUNC-08: a page has at least 50 MB, so no institution can have so many; a header beyond it is a mistake."""
+
+PAGE_SECONDS = 600
+"""TECH-04 allows ten minutes for the whole dataset, so a page may take as long."""
+
+RESERVE_SECONDS = 90
+"""Kept back for checking, sorting and storing the page that was fetched last."""
+
+MERGE_SECONDS = 300
+"""A merge is begun with at least this much time: it cannot be continued by a later invocation."""
+
+_CHUNK_BUDGET = 64 << 20
+
+
+@dataclass(frozen=True)
+class Fetcher:
+    """What fetching needs."""
+
+    records: NightRecords
+    objects: Objects
+    source: PageSource
+    hash_key: HashKey
+    accepts: Accepts
+    clock: Clock
+    remaining: Remaining
+
+
+@dataclass
+class _Cursor:
+    """How far a fetch is, as kept with the dataset. Times in the fixed form; violations as [place, rule]."""
+
+    run: str
+    start: str
+    withdraw: bool = False
+    ready: bool = False
+    nextPage: int = 0  # noqa: N815 - the names under which it is stored
+    pages: int = 1
+    customers: int = 0
+    withLoans: int = 0  # noqa: N815 - as above
+    received: int = 0
+    earliest: str = ""
+    latest: str = ""
+    violations: list[list[str]] | None = None
+    totalViolations: int = 0  # noqa: N815 - as above
+
+    def refuse(self, violations: list[Violation], total: int) -> None:
+        kept = self.violations or []
+        kept += [list(violation) for violation in violations[: VIOLATIONS_SHOWN - len(kept)]]
+        self.violations = kept
+        self.totalViolations += total
+
+    def stored(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def fetch_pages(job: Job, action: str, tools: Fetcher) -> bool:
+    """Fetch what is missing of a dataset; True when nothing more is to be fetched, False to be called again.
+
+    Afterwards the dataset's ``fetch`` is ready, with the merged rows stored; or the dataset has an outcome: refused, or
+    busy because another run works on it. Raises InstitutionUnavailableError, or ConfigurationError when the provider is
+    not set up for datasets any more.
+    """
+    try:
+        dataset = tools.records.take_lease(job.institution, job.provider, job.run, tools.clock(), LEASE_SECONDS)
+    except DatasetBusyError:
+        now = tools.clock()
+        busy = outcome(job, "busy", now, reason="another run works on this dataset")
+        tools.records.put_outcome(job.run, job.subject, busy, now)
+        return True
+    if dataset.fetch is not None and dataset.fetch["run"] == job.run:
+        cursor = _Cursor(**dataset.fetch)
+    else:
+        cursor = _Cursor(job.run, from_datetime(tools.clock()), withdraw=action == "withdraw")
+        cursor.ready = cursor.withdraw
+        dataset = tools.records.update_dataset(dataset, job.run, fetch=cursor.stored())
+    if cursor.ready:
+        return True
+    if not _fetch_missing(job, cursor, dataset, tools):
+        return False
+    if not cursor.totalViolations:
+        _merge(job, cursor, tools)
+    if cursor.totalViolations:
+        _refuse(job, cursor, dataset, tools)
+    else:
+        cursor.ready = True
+        tools.records.update_dataset(dataset, job.run, fetch=cursor.stored())
+        counts = {"customers": cursor.customers, "withLoans": cursor.withLoans, "pages": cursor.pages}
+        logger.info("NIGHT_DATASET_FETCHED", extra={"dataset": job.subject, **counts})
+    return True
+
+
+def _fetch_missing(job: Job, cursor: _Cursor, dataset: Dataset, tools: Fetcher) -> bool:
+    provider = _provider(job, tools)
+    began_at = cursor.nextPage
+    while cursor.nextPage < cursor.pages and cursor.totalViolations < VIOLATIONS_SHOWN:
+        if cursor.nextPage > began_at and tools.remaining() < PAGE_SECONDS + RESERVE_SECONDS:
+            return False
+        try:
+            _fetch_one(job, cursor, provider, tools)
+        except DatasetRefusedError as exc:
+            cursor.refuse(list(exc.violations), exc.total)
+            return True
+        cursor.nextPage += 1
+        tools.records.update_dataset(dataset, job.run, fetch=cursor.stored())
+    # All are there. The merge gets an invocation of its own when this one has not much time left.
+    return cursor.nextPage == began_at or cursor.totalViolations > 0 or tools.remaining() >= MERGE_SECONDS
+
+
+def _fetch_one(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) -> None:
+    page = cursor.nextPage
+    seconds = max(1.0, tools.remaining() - RESERVE_SECONDS)
+    fetched = tools.source.fetch_page(provider, job.institution, page, seconds)
+    pages = number_of_pages(fetched.pages, page)
+    if page == 0:
+        cursor.pages = 1 if pages is None else pages
+    elif pages is not None and pages != cursor.pages:
+        raise DatasetRefusedError([Violation(f"page {page}", "numberOfPages is the same on all pages")])
+    cursor.received += fetched.received
+    result = read_page(
+        fetched.body,
+        institution=job.institution,
+        provider=job.provider,
+        accepts=tools.accepts,
+        now=tools.clock(),
+        limit=VIOLATIONS_SHOWN,
+    )
+    del fetched
+    violations = [Violation(f"page {page} {found.place}".rstrip(), found.rule) for found in result.violations]
+    cursor.refuse(violations, result.total_violations)
+    if cursor.totalViolations:
+        return
+    _keep(job, cursor, result.customers, tools)
+
+
+def _keep(job: Job, cursor: _Cursor, customers: list[CustomerLoans], tools: Fetcher) -> None:
+    page = cursor.nextPage
+    found: list[tuple[bytes, bytes, bytes]] = []
+    for number, customer in enumerate(customers):
+        key = tools.hash_key.customer_key(customer.customer_id)
+        if not customer.loans:
+            found.append((key, b"", b""))
+            continue
+        record = encode_loans(customer.loans)
+        if len(record) > MAX_LOANS_BYTES:
+            place = f"page {page} /customers/{number}/loans"
+            cursor.refuse([Violation(place, f"one customer's loans take at most {MAX_LOANS_BYTES} bytes")], 1)
+        found.append((key, content_digest(*customer.loans), record))
+        cursor.withLoans += 1
+        times = [loan.timestamp for loan in customer.loans]
+        cursor.earliest = min(times) if not cursor.earliest else min(cursor.earliest, *times)
+        cursor.latest = max(cursor.latest, *times)
+    cursor.customers += len(found)
+    page_rows, records = page_files(found)
+    tools.objects.put(job.records_key(page), records)
+    tools.objects.put(job.rows_key(page), page_rows)
+
+
+def _merge(job: Job, cursor: _Cursor, tools: Fetcher) -> None:
+    duplicates = Duplicates(VIOLATIONS_SHOWN)
+    chunk = max(1 << 16, min(1 << 20, _CHUNK_BUDGET // cursor.pages))
+    pages = [rows(tools.objects.open(job.rows_key(page), chunk=chunk), PAGE_ROW_SIZE) for page in range(cursor.pages)]
+    with tools.objects.writer(job.dataset_key) as writer:
+        for block in blocks(merge_pages(pages, duplicates)):
+            writer.write(block)
+    if duplicates.total:
+        rule = "a customer comes once; this one came before, on page {} as /customers/{}"
+        violations = [
+            Violation(f"page {page} /customers/{number}", rule.format(earlier_page, earlier_number))
+            for page, number, earlier_page, earlier_number in duplicates.first
+        ]
+        cursor.refuse(violations, duplicates.total)
+
+
+def _refuse(job: Job, cursor: _Cursor, dataset: Dataset, tools: Fetcher) -> None:
+    now = tools.clock()
+    violations = [Violation(place, rule) for place, rule in cursor.violations or []]
+    result = outcome(job, "refused", now, pages=cursor.nextPage, **refusal(violations, cursor.totalViolations))
+    close(job, dataset, records=tools.records, objects=tools.objects, result=result, now=now)
+    logger.warning("NIGHT_DATASET_REFUSED", extra={"dataset": job.subject, "violations": cursor.totalViolations})
+
+
+def _provider(job: Job, tools: Fetcher) -> Provider:
+    institution = tools.records.institution(job.institution)
+    provider = None if institution is None or institution.ended else institution.provider(job.provider)
+    if provider is None or provider.ended or not provider.delivers_datasets:
+        raise ConfigurationError("the provider is no longer set up to deliver datasets")
+    return provider
+
+
+def number_of_pages(header: str | None, page: int) -> int | None:
+    """SPEC's ``numberOfPages`` response header; None when it is missing, which means one page.
+
+    Raises DatasetRefusedError unless it is a whole number from 1 to MAX_PAGES.
+    """
+    if header is None:
+        return None
+    text = header.strip()
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_PAGES:
+        raise DatasetRefusedError([Violation(f"page {page}", f"numberOfPages is a whole number, 1 to {MAX_PAGES}")])
+    return int(text)

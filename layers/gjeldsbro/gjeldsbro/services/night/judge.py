@@ -1,0 +1,87 @@
+"""Decides which of an institution's fetched datasets may be loaded (design decision 6)."""
+
+from gjeldsbro.errors import ConfigurationError, DatasetBusyError
+from gjeldsbro.log import logger
+from gjeldsbro.services.night.common import LEASE_SECONDS, Clock, Job, close, outcome
+from gjeldsbro.services.night.ports import NightRecords, Objects
+from gjeldsbro.services.ports import Dataset, Institution
+
+SMALL_SET = 100
+"""Customers below which a shrink is not judged: a few people less would be a large part."""
+
+
+def judge_institution(
+    run: str,
+    institution: str,
+    providers: list[str],
+    *,
+    hold: bool,
+    records: NightRecords,
+    objects: Objects,
+    clock: Clock,
+) -> dict[str, list[dict[str, str]]]:
+    """What to load of the datasets that a run fetched, and what to withdraw after that.
+
+    The customers with loans of all the institution's providers are counted: those fetched now, and yesterday's where a
+    dataset was refused or not fetched. When they are fewer than the last time by more than the institution's limit, all
+    that was fetched is held: nothing of it is kept, and the outcome says so. ``hold`` False takes it nevertheless.
+    """
+    known = records.institution(institution)
+    if known is None:
+        raise ConfigurationError("the institution is no longer set up")
+    datasets = {dataset.provider: dataset for dataset in records.datasets(institution)}
+    fetched = {}
+    for provider in providers:
+        dataset = datasets.get(provider)
+        if dataset is not None and _is_ready(dataset, run):
+            try:
+                dataset = records.take_lease(institution, provider, run, clock(), LEASE_SECONDS)
+            except DatasetBusyError:
+                _busy(Job(run, institution, provider), records, clock)
+                continue
+            if _is_ready(dataset, run):
+                fetched[provider] = dataset
+            else:  # another run took it when our lease had run out, and has finished
+                records.update_dataset(dataset, run, lease=None)
+                _busy(Job(run, institution, provider), records, clock)
+    before = sum(dataset.customers for dataset in datasets.values())
+    now = before + sum(_change(dataset, known, fetched) for dataset in fetched.values())
+    if hold and before >= SMALL_SET and (before - now) * 100 > known.max_shrink_percent * before:
+        for dataset in fetched.values():
+            job = Job(run, institution, dataset.provider)
+            reason = f"customers with loans: {now} after {before}, more than {known.max_shrink_percent} % fewer"
+            at = clock()
+            result = outcome(job, "held", at, reason=reason, customersBefore=before, customersNow=now)
+            close(job, dataset, records=records, objects=objects, result=result, now=at, held=True)
+            logger.warning("NIGHT_DATASET_HELD", extra={"dataset": job.subject, "before": before, "now": now})
+        return {"datasets": [], "withdrawals": []}
+    steps: dict[str, list[dict[str, str]]] = {"datasets": [], "withdrawals": []}
+    for provider, dataset in fetched.items():
+        step = {"run": run, "institution": institution, "provider": provider}
+        steps["withdrawals" if _withdraws(dataset) else "datasets"].append(step)
+    return steps
+
+
+def _is_ready(dataset: Dataset, run: str) -> bool:
+    return dataset.fetch is not None and dataset.fetch["run"] == run and bool(dataset.fetch["ready"])
+
+
+def _withdraws(dataset: Dataset) -> bool:
+    return dataset.fetch is not None and bool(dataset.fetch["withdraw"])
+
+
+def _change(dataset: Dataset, institution: Institution, fetched: dict[str, Dataset]) -> int:
+    """How the number of customers changes when this dataset is loaded."""
+    assert dataset.fetch is not None
+    if not _withdraws(dataset):
+        return int(dataset.fetch["withLoans"]) - dataset.customers
+    if institution.ended:
+        return 0  # an operator ended it, on the record: the customers that go are no mistake of the data
+    successors = [provider for provider in institution.providers if provider.delivers_datasets and not provider.ended]
+    taken = bool(successors) and all(provider.provider in fetched for provider in successors)
+    return -dataset.customers if taken else 0
+
+
+def _busy(job: Job, records: NightRecords, clock: Clock) -> None:
+    now = clock()
+    records.put_outcome(job.run, job.subject, outcome(job, "busy", now, reason="another run works on it"), now)

@@ -1,0 +1,365 @@
+"""Writes the differences between last night's dataset and this one to the register, and commits (design decision 5).
+
+The order is what survives a death at any point: the list of customers about to change is stored, the dataset's record
+points to it, then the register is written, then one conditional update switches the record to the new dataset. Whoever
+comes later, a retry or the next night, finds either the old record and the list, or the new record.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import batched
+from typing import Any, Protocol
+from zlib import crc32
+
+from gjeldsbro.domain.dataset_index import (
+    DATASET_ROW_SIZE,
+    GONE,
+    INDEX_ROW_SIZE,
+    KEY_SIZE,
+    PENDING_ROW_SIZE,
+    Kind,
+    Place,
+    compare,
+    place_of,
+    rows,
+)
+from gjeldsbro.domain.register import cover_of, dataset_as_of
+from gjeldsbro.domain.timestamps import to_datetime
+from gjeldsbro.errors import ConfigurationError, DatasetBusyError
+from gjeldsbro.log import logger
+from gjeldsbro.services.customer_lookup import dataset_times
+from gjeldsbro.services.night.common import LEASE_SECONDS, Clock, Job, Remaining, close, outcome
+from gjeldsbro.services.night.ports import NightRecords, Objects
+from gjeldsbro.services.ports import Dataset, Institution
+
+STRIDE = 5000
+"""Customers that are written between two notes of the position: a retry repeats at most so many."""
+
+RESERVE_SECONDS = 120
+"""Kept back for one stride, at the pace of a throttled table, and the commit."""
+
+FULL_DAYS = 7
+"""A dataset is written in full at least this often (decision 5: a scrub, and the recovery path)."""
+
+_FOREVER = "9999-12-31T23:59:59.9999999Z"
+_STEPS_AT_ONCE = 4096
+_WINDOW_BUDGET = 64 << 20
+
+
+class RegisterWriter(Protocol):
+    """The register's dataset items of one key version, and its pushes."""
+
+    def write_dataset_items(
+        self, institution: str, provider: str, run: str, rows: Iterable[tuple[bytes, bytes]]
+    ) -> int:
+        """Store (customer key, encoded loans); how many."""
+        ...
+
+    def delete_dataset_items(self, institution: str, provider: str, customer_keys: Iterable[bytes]) -> int:
+        """Delete customers' items, whether they exist or not; how many keys were given."""
+        ...
+
+    def delete_superseded_pushes(self, institution: str, provider: str, cover: str) -> int:
+        """Delete a provider's pushes up to and including ``cover``; how many."""
+        ...
+
+
+@dataclass(frozen=True)
+class Loader:
+    """What loading needs. ``register`` gives the register under a version of the hash key."""
+
+    records: NightRecords
+    objects: Objects
+    register: Callable[[str], RegisterWriter]
+    key_version: str
+    clock: Clock
+    remaining: Remaining
+
+
+def load_dataset(job: Job, tools: Loader) -> bool:
+    """Load what ``fetch_pages`` made ready; True when it is committed and cleaned up, False to be called again.
+
+    A dataset that this run does not have ready is left alone. Raises ConfigurationError when a file is missing that
+    only an operator can bring back, StoreUnavailableError when a retry may succeed.
+    """
+    dataset = tools.records.dataset(job.institution, job.provider)
+    if dataset.fetch is None or dataset.fetch["run"] != job.run or not dataset.fetch["ready"]:
+        if dataset.run == job.run and dataset.last_run is not None and dataset.last_run["run"] == job.run:
+            _finish(job, dataset.last_run, tools)  # an earlier call died between the commit and its end
+        return True
+    try:
+        dataset = tools.records.take_lease(job.institution, job.provider, job.run, tools.clock(), LEASE_SECONDS)
+    except DatasetBusyError:
+        now = tools.clock()
+        tools.records.put_outcome(
+            job.run, job.subject, outcome(job, "busy", now, reason="another run works on it"), now
+        )
+        return True
+    return _Load(job, dataset, tools).go_on()
+
+
+class _Load:
+    """One invocation's work on a dataset whose lease it has."""
+
+    def __init__(self, job: Job, dataset: Dataset, tools: Loader) -> None:
+        self.job = job
+        self.dataset = dataset
+        self.tools = tools
+
+    @property
+    def cursor(self) -> dict[str, Any]:
+        assert self.dataset.fetch is not None
+        return self.dataset.fetch
+
+    def go_on(self) -> bool:
+        withdraw = bool(self.cursor["withdraw"])
+        if withdraw and not self.may_withdraw():
+            return True
+        version = self.dataset.key_version
+        if version is not None and version != self.tools.key_version:
+            # Nothing under the old version of the hash key can be compared: it goes, and then all is new.
+            if not self.bring_in(f"{self.job.run}-old-key", version, dataset_key=None):
+                return False
+            old = [key for key in (self.dataset.index, self.dataset.pending) if key is not None]
+            cursor = {name: value for name, value in self.cursor.items() if name not in {"phase", "position", "counts"}}
+            self.update(index=None, pending=None, key_version=self.tools.key_version, fetch=cursor)
+            self.tools.objects.delete(old)
+        if not self.bring_in(self.job.run, self.tools.key_version, None if withdraw else self.job.dataset_key):
+            return False
+        if withdraw:
+            self.withdraw()
+        else:
+            self.commit()
+        return True
+
+    def update(self, **changes: Any) -> None:
+        self.dataset = self.tools.records.update_dataset(self.dataset, self.job.run, **changes)
+
+    # From the rows to the register
+
+    def bring_in(self, phase: str, version: str, dataset_key: str | None) -> bool:
+        """Make the register hold what ``dataset_key`` holds (None: nothing); False when the time is up before."""
+        if self.cursor.get("phase") != phase:
+            self.plan(phase, version, dataset_key)
+        counts = self.cursor["counts"]
+        position, total = int(self.cursor["position"]), int(counts["pending"])
+        if position == total:
+            return True
+        register = self.tools.register(version)
+        records = _Records(self.job, int(self.cursor["pages"]), self.tools.objects)
+        began_at = position
+        pending = self.stored(self.dataset.pending, PENDING_ROW_SIZE, start=position)
+        for stride in batched(pending, STRIDE, strict=False):
+            if position > began_at and self.tools.remaining() < RESERVE_SECONDS:
+                return False
+            places = [(row[:KEY_SIZE], place_of(row)) for row in stride]
+            register.write_dataset_items(
+                self.job.institution,
+                self.job.provider,
+                self.job.run,
+                ((key, records.read(place)) for key, place in places if place.page != GONE),
+            )
+            register.delete_dataset_items(
+                self.job.institution,
+                self.job.provider,
+                (key for key, place in places if place.page == GONE),
+            )
+            position += len(stride)
+            self.update(fetch={**self.cursor, "position": position})
+        return True
+
+    def plan(self, phase: str, version: str, dataset_key: str | None) -> None:
+        """Compare with what the register shows, store the new index and the pending list, and point to the list."""
+        job, dataset, objects = self.job, self.dataset, self.tools.objects
+        in_use = {dataset.index, dataset.pending}
+        folders = (job.index_folder, job.pending_folder)
+        objects.delete([key for folder in folders for key in objects.keys(folder) if key not in in_use])
+        full = self.is_full()
+        steps = compare(
+            self.stored(dataset.index, INDEX_ROW_SIZE),
+            self.stored(dataset_key, DATASET_ROW_SIZE),
+            self.stored(dataset.pending, PENDING_ROW_SIZE),
+            full=full,
+        )
+        counts = dict.fromkeys((kind.value for kind in Kind), 0)
+        size = 0
+        pending_key = f"{job.pending_folder}{phase}.keys"
+        with objects.writer(f"{job.index_folder}{phase}.idx") as index, objects.writer(pending_key) as pending:
+            for some in batched(steps, _STEPS_AT_ONCE, strict=False):
+                index.write(b"".join([step.index_row for step in some]))
+                changing = b"".join([step.pending_row for step in some])
+                pending.write(changing)
+                size += len(changing)
+                for step in some:
+                    counts[step.kind.value] += 1
+        counts["pending"] = size // PENDING_ROW_SIZE
+        left_over = dataset.pending
+        cursor = {**self.cursor, "phase": phase, "position": 0, "counts": counts, "full": full}
+        self.update(pending=pending_key if size else None, key_version=version, fetch=cursor)
+        objects.delete([key for key in (left_over, None if size else pending_key) if key is not None])
+
+    def is_full(self) -> bool:
+        """Whether everything is written today: on the dataset's own weekday, so that a night takes a seventh of all."""
+        if self.dataset.full_at is None:
+            return True
+        today = to_datetime(self.cursor["start"]).date()
+        days = (today - to_datetime(self.dataset.full_at).date()).days
+        return days >= FULL_DAYS or (days > 0 and crc32(self.job.subject.encode()) % 7 == today.weekday())
+
+    def stored(self, key: str | None, size: int, *, start: int = 0) -> Iterator[bytes]:
+        """The rows of a stored file from number ``start`` on; none when there is no file to be."""
+        if key is None:
+            return
+        try:
+            yield from rows(self.tools.objects.open(key, start=start * size), size)
+        except KeyError:
+            raise ConfigurationError(f"{key} is missing in the data bucket") from None
+
+    # Commit
+
+    def commit(self) -> None:
+        """Switch the dataset to what the register now holds, in one conditional update."""
+        dataset, cursor, now = self.dataset, self.cursor, self.tools.clock()
+        as_of = dataset_as_of(
+            cursor["earliest"] or None,
+            cursor["latest"] or None,
+            dataset.as_of,
+            dataset.fetch_start,
+            cursor["start"],
+        )
+        result = self.loaded(now, asOf=as_of, pages=cursor["pages"], bytes=cursor["received"])
+        superseded = [key for key in (dataset.index, dataset.pending) if key is not None]
+        self.update(
+            run=self.job.run,
+            index=self.job.index_key,
+            as_of=as_of,
+            fetch_start=cursor["start"],
+            key_version=self.tools.key_version,
+            customers=cursor["withLoans"],
+            full_at=cursor["start"] if cursor["full"] else dataset.full_at,
+            pending=None,
+            lease=None,
+            fetch=None,
+            held=False,
+            last_run=result,
+        )
+        self.tools.objects.delete(superseded)
+        _finish(self.job, result, self.tools)
+
+    def loaded(self, now: datetime, **fields: Any) -> dict[str, Any]:
+        """The outcome of a dataset that was taken."""
+        counts = self.cursor["counts"]
+        changes = {kind.value: counts[kind.value] for kind in (Kind.ADDED, Kind.CHANGED, Kind.REMOVED)}
+        return outcome(
+            self.job,
+            "loaded" if any(changes.values()) else "unchanged",
+            now,
+            customers=self.cursor["withLoans"],
+            **changes,
+            unchanged=counts[Kind.UNCHANGED.value],
+            written=counts["pending"],
+            full=self.cursor["full"],
+            **fields,
+        )
+
+    # Withdrawal
+
+    def may_withdraw(self) -> bool:
+        """Whether the provider has ended and its successor's data is there (design decision 6); else end this work.
+
+        Nobody says who the successor is: so every provider that the institution still has must have been taken in this
+        run. What two of them say of the same loan is merged meanwhile.
+        """
+        records, now = self.tools.records, self.tools.clock()
+        institution = records.institution(self.job.institution)
+        if institution is None or institution.ended:
+            return True
+        provider = institution.provider(self.job.provider)
+        if provider is not None and not provider.ended:
+            result = outcome(self.job, "failed", now, reason="the provider was set up again during the run")
+        elif _all_taken(institution, self.job.run, records):
+            return True
+        else:
+            reason = "ended; its data stays until the successor's first accepted dataset"
+            result = outcome(self.job, "unchanged", now, reason=reason, customers=self.dataset.customers)
+        close(self.job, self.dataset, records=records, objects=self.tools.objects, result=result, now=now)
+        return False
+
+    def withdraw(self) -> None:
+        """Forget the dataset and the provider, now that the register holds nothing of it."""
+        job, records, objects = self.job, self.tools.records, self.tools.objects
+        register = self.tools.register(self.tools.key_version)
+        register.delete_superseded_pushes(job.institution, job.provider, _FOREVER)
+        now = self.tools.clock()
+        records.put_outcome(job.run, job.subject, self.loaded(now, withdrawn=True), now)
+        for folder in (job.index_folder, job.pending_folder, job.folder):
+            objects.delete_prefix(folder)
+        records.remove_dataset(self.dataset, job.run)
+        for _ in range(3):
+            institution = records.institution(job.institution)
+            provider = None if institution is None else institution.provider(job.provider)
+            if institution is None or provider is None or not (provider.ended or institution.ended):
+                break
+            if records.drop_provider(institution, job.provider):
+                break
+        logger.info("NIGHT_DATASET_WITHDRAWN", extra={"dataset": job.subject})
+
+
+class _Records:
+    """Reads single records of a page in the order of their offsets, through a window that moves over the file."""
+
+    def __init__(self, job: Job, pages: int, objects: Objects) -> None:
+        self._job = job
+        self._objects = objects
+        self._size = max(1 << 16, min(1 << 20, _WINDOW_BUDGET // pages))
+        self._windows: dict[int, tuple[int, bytes, Iterator[bytes]]] = {}
+
+    def read(self, place: Place) -> bytes:
+        """One record. Raises ConfigurationError when its page is no longer stored whole."""
+        start, data, chunks = self._windows.get(place.page, (0, b"", iter(())))
+        last = place.offset + place.length
+        if not start <= place.offset <= start + len(data) + self._size or not data:
+            key = self._job.records_key(place.page)
+            start, data, chunks = place.offset, b"", self._objects.open(key, start=place.offset, chunk=self._size)
+        try:
+            while start + len(data) < last:
+                kept = max(0, place.offset - start)
+                start, data = start + min(kept, len(data)), data[kept:] + next(chunks)
+        except (KeyError, StopIteration):
+            raise ConfigurationError(f"page {place.page} is missing in the data bucket") from None
+        self._windows[place.page] = (start, data, chunks)
+        return data[place.offset - start : last - start]
+
+
+def _all_taken(institution: Institution, run: str, records: NightRecords) -> bool:
+    successors = [provider for provider in institution.providers if provider.delivers_datasets and not provider.ended]
+    return bool(successors) and all(
+        records.dataset(institution.institution, successor.provider).run == run for successor in successors
+    )
+
+
+def _finish(job: Job, result: dict[str, Any], tools: Loader) -> None:
+    """What follows a commit; all of it may be done twice."""
+    tools.records.put_outcome(job.run, job.subject, result, tools.clock())
+    tools.objects.delete_prefix(job.folder)
+    pushes = _delete_pushes(job, tools)
+    fields = ("status", "added", "changed", "removed", "unchanged", "written")
+    counts = {name: result.get(name) for name in fields}
+    logger.info("NIGHT_DATASET_LOADED", extra={"dataset": job.subject, "pushes": pushes, **counts})
+
+
+def _delete_pushes(job: Job, tools: Loader) -> int:
+    """Delete the pushes that the new dataset supersedes: its provider's, and those of providers that only push."""
+    institution = tools.records.institution(job.institution)
+    if institution is None:
+        return 0
+    times = dataset_times([institution], tools.records.datasets(job.institution))[job.institution]
+    register = tools.register(tools.key_version)
+    deleted = 0
+    for provider in {job.provider, *(provider.provider for provider in institution.providers)}:
+        if provider == job.provider or provider not in times:
+            cover = cover_of(provider, times)
+            if cover is not None:
+                deleted += register.delete_superseded_pushes(job.institution, provider, cover)
+    return deleted

@@ -1,0 +1,133 @@
+"""Records what failed, and closes a night: its report, its record, and the end of its working files."""
+
+import json
+from collections import Counter
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from gjeldsbro import errors
+from gjeldsbro.domain.timestamps import from_datetime, normalise
+from gjeldsbro.errors import ConfigurationError, DatasetBusyError, GjeldsbroError
+from gjeldsbro.services.night.common import FLOW, Clock, Job, manifest_key, outcome, run_folder
+from gjeldsbro.services.night.ports import NightRecords, Objects
+
+_TAKEN = frozenset({"loaded", "unchanged"})
+_COUNTS = ("customers", "added", "changed", "removed", "unchanged", "written")
+_OURS = frozenset(
+    name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, GjeldsbroError)
+)
+
+
+def record_failure(
+    flow: str,
+    run: str,
+    subject: dict[str, Any],
+    error: dict[str, str],
+    *,
+    records: NightRecords,
+    clock: Clock,
+) -> None:
+    """Store the outcome ``failed`` for a subject of a flow; the rest of the run goes on.
+
+    ``subject`` names a dataset (institution, provider), an institution with its ``datasets``, or for the export a
+    receiver, with or without onBehalfOf. ``error`` is what Step Functions caught: ``Error`` and ``Cause``. A dataset
+    that has an outcome of this run already keeps it.
+    """
+    fields = reason_of(error)
+    if flow == FLOW:
+        for dataset in [subject] if "provider" in subject else subject["datasets"]:
+            _fail(Job(run, dataset["institution"], dataset["provider"]), fields, records, clock())
+        return
+    values = {part: subject[part] for part in ("receiver", "onBehalfOf") if subject.get(part)}
+    if "receiver" not in values:
+        raise ConfigurationError("the subject of a failed export names a receiver")
+    now = clock()
+    result = {**values, "run": run, "status": "failed", "at": from_datetime(now), **fields}
+    records.put_outcome(run, "#".join(values.values()), result, now)
+
+
+def _fail(job: Job, fields: dict[str, str], records: NightRecords, now: datetime) -> None:
+    dataset = records.dataset(job.institution, job.provider)
+    result = outcome(job, "failed", now, **fields)
+    if dataset.run == job.run and dataset.last_run is not None:
+        records.put_outcome(job.run, job.subject, dataset.last_run, now)  # only what follows a commit went wrong
+    elif dataset.lease is None or dataset.lease.run != job.run:
+        if job.subject not in records.outcomes(job.run):
+            records.put_outcome(job.run, job.subject, result, now)
+    else:
+        records.put_outcome(job.run, job.subject, result, now)
+        # A function that was cut off may still be at work somewhere: then its lease has to run out by itself.
+        released = {"lease": None, "fetch": None} if fields["error"] in _OURS else {}
+        with suppress(DatasetBusyError):
+            records.update_dataset(dataset, job.run, last_run=result, **released)
+
+
+def reason_of(error: dict[str, str]) -> dict[str, str]:
+    """The fields ``error`` and ``reason`` of what Step Functions caught.
+
+    Only errors of ours bring their text along: another one's could hold anything.
+    """
+    name = error.get("Error", "States.Unknown")
+    try:
+        cause = json.loads(error.get("Cause", ""))
+    except ValueError:
+        cause = None
+    text = cause.get("errorMessage") if name in _OURS and isinstance(cause, dict) else None
+    return {"error": name, "reason": text if isinstance(text, str) and text else name}
+
+
+def report_night(
+    run: str,
+    started_at: str,
+    *,
+    records: NightRecords,
+    objects: Objects,
+    clock: Clock,
+) -> dict[str, Any]:
+    """Write the report of a run, store its record and delete its working files; where the report is, and the counts.
+
+    A dataset that no step gave an outcome has failed. Called again, it finds the manifest gone and answers from the
+    report.
+    """
+    report_key = f"reports/nightly/{run}.json"
+    try:
+        groups = objects.get_json(manifest_key(run))
+    except KeyError:
+        try:
+            return _answer(run, report_key, objects.get_json(report_key))
+        except KeyError:
+            raise ConfigurationError("the run has neither a manifest nor a report") from None
+    now = clock()
+    found = records.outcomes(run)
+    results = []
+    for group in groups:
+        for institution in group["institutions"]:
+            for planned in institution["datasets"]:
+                job = Job(run, planned["institution"], planned["provider"])
+                missing = outcome(job, "failed", now, reason="it ended without an outcome")
+                results.append(found.get(job.subject) or missing)
+    report = {
+        "run": run,
+        "startedAt": normalise(started_at),
+        "finishedAt": from_datetime(now),
+        "statuses": dict(Counter(result["status"] for result in results)),
+        "counts": {name: sum(int(result.get(name, 0)) for result in results) for name in _COUNTS},
+        "datasets": results,
+    }
+    objects.put_json(report_key, report)
+    summary = {name: report[name] for name in ("startedAt", "finishedAt", "statuses", "counts")}
+    records.put_run(FLOW, run, {"state": "finished", "reportKey": report_key, **summary}, now)
+    objects.delete_prefix(run_folder(run))
+    return _answer(run, report_key, report)
+
+
+def _answer(run: str, report_key: str, report: dict[str, Any]) -> dict[str, Any]:
+    datasets = report["datasets"]
+    return {
+        "run": run,
+        "reportKey": report_key,
+        "datasets": len(datasets),
+        "notLoaded": sum(result["status"] not in _TAKEN for result in datasets),
+        "written": report["counts"]["written"],
+    }
