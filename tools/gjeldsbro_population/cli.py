@@ -2,7 +2,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from gjeldsbro_population.writers import folder_name, ssn_list, write_dataset
 Command = Callable[[argparse.Namespace], dict[str, Any]]
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Give ``parser`` the sub-commands. Each sets ``command``: called with the arguments, it returns what it did."""
+def add_commands(parser: argparse.ArgumentParser, parents: Sequence[argparse.ArgumentParser] = ()) -> None:
+    """Give ``parser`` the sub-commands. Each sets ``command``: called with the arguments, it returns what it did.
+
+    ``parents`` hold options that every sub-command takes.
+    """
     commands = parser.add_subparsers(dest="population_command", required=True, metavar="COMMAND")
     who = argparse.ArgumentParser(add_help=False)
     who.add_argument("--seed", type=int, default=1, help="decides everything; the same seed gives the same population")
@@ -33,12 +36,14 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         help="when the first night's datasets were extracted, ISO 8601 with offset (default 2026-01-05T01:30:00Z)",
     )
 
-    describe = commands.add_parser("describe", parents=[who], help="say who is in the population, without numbers")
+    describe = commands.add_parser(
+        "describe", parents=[who, *parents], help="say who is in the population, without numbers"
+    )
     describe.set_defaults(command=_describe)
 
     datasets = commands.add_parser(
         "datasets",
-        parents=[who],
+        parents=[who, *parents],
         help="write every institution's dataset as JSON pages, and its institution file",
         description="Writes {out}/{institution}/{provider}/{page}.json (a colon becomes a hyphen) and, with --url, "
         "{out}/institution-{institution}.yaml for `gjeldsbro institution put`.",
@@ -49,7 +54,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     datasets.add_argument("--url", help="base URL of the server that will serve them, up to and including /v1")
     datasets.set_defaults(command=_datasets)
 
-    numbers = commands.add_parser("ssn-list", parents=[who], help="write an SSN list of the population's numbers")
+    numbers = commands.add_parser(
+        "ssn-list", parents=[who, *parents], help="write an SSN list of the population's numbers"
+    )
     numbers.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write, e.g. 920013015.txt")
     numbers.add_argument("--count", type=_positive, default=None, help="how many numbers (default: all)")
     numbers.add_argument("--invalid", type=_natural, default=0, help="numbers with a wrong check digit to add")

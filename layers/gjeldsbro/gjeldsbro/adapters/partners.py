@@ -125,6 +125,10 @@ class Partners:
             },
         )
 
+    def remove_receiver(self, receiver: str) -> None:
+        """Forget a receiver."""
+        self._client.delete_item(TableName=self._table, Key=to_item({"pk": "RECEIVER", "sk": receiver}))
+
     # Datasets
 
     def dataset(self, institution: str, provider: str) -> Dataset:

@@ -1,0 +1,281 @@
+"""Institution and receiver files (contract): what an operator writes, checked before anything is stored.
+
+Each broken rule is named with its place in the file. Files that are named in a file are found next to it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from gjeldsbro.domain.identity_numbers import institution_fault, organisation_number_fault, provider_fault
+from gjeldsbro.errors import ConfigurationError
+from gjeldsbro.services.ports import Institution, Provider, Receiver
+
+
+class InvalidFileError(ConfigurationError):
+    """A file breaks rules; ``lines`` name each place and rule."""
+
+    def __init__(self, file: Path, faults: list[tuple[str, str]]) -> None:
+        self.lines = [f"{file}: {place}: {rule}" if place else f"{file}: {rule}" for place, rule in faults]
+        super().__init__("; ".join(self.lines))
+
+
+def _as_text(value: Any) -> Any:
+    """An id that was written without quotes: YAML reads it as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _institution(text: str) -> str:
+    return _checked(text, institution_fault(text))
+
+
+def _provider(text: str) -> str:
+    return _checked(text, provider_fault(text))
+
+
+def _organisation(text: str) -> str:
+    return _checked(text, organisation_number_fault(text))
+
+
+def _checked(text: str, fault: str | None) -> str:
+    if fault is not None:
+        raise ValueError(str(fault))
+    return text
+
+
+def _one_line(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError("must be one line of printable text")
+    return text.strip()
+
+
+def _web_address(url: str, info: ValidationInfo) -> str:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("must be a URL") from None
+    schemes = ("https", "http") if info.context and info.context["local"] else ("https",)
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ValueError("must be an https URL (plain http only in a local stack)")
+    if parts.username is not None or parts.fragment or not url.isprintable() or " " in url:
+        raise ValueError("must hold neither user, password, fragment nor blanks")
+    return url
+
+
+def _base_address(url: str, info: ValidationInfo) -> str:
+    if urlsplit(_web_address(url, info)).query:
+        raise ValueError("must not hold a query; a whole URL goes into datasetUrl")
+    return url.rstrip("/")
+
+
+InstitutionId = Annotated[str, BeforeValidator(_as_text), AfterValidator(_institution)]
+ProviderId = Annotated[str, BeforeValidator(_as_text), AfterValidator(_provider)]
+OrganisationNumber = Annotated[str, BeforeValidator(_as_text), AfterValidator(_organisation)]
+Name = Annotated[str, AfterValidator(_one_line), Field(max_length=200)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ProviderEntry(_Entry):
+    """One of an institution's ``providers``."""
+
+    providerID: ProviderId  # noqa: N815 - the file's name
+    url: Annotated[str, AfterValidator(_base_address)] | None = None
+    datasetUrl: Annotated[str, AfterValidator(_web_address)] | None = None  # noqa: N815 - the file's name
+    caFile: str | None = None  # noqa: N815 - the file's name
+
+
+class InstitutionFile(_Entry):
+    """An institution file."""
+
+    financialInstitutionID: InstitutionId  # noqa: N815 - the file's name
+    name: Name
+    maxShrinkPercent: int = Field(default=30, ge=0, le=100)  # noqa: N815 - the file's name
+    providers: list[ProviderEntry] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _each_provider_once(self) -> Self:
+        names = [provider.providerID for provider in self.providers]
+        if len(set(names)) < len(names):
+            raise ValueError("providers: each providerID may occur once")
+        return self
+
+
+class SftpEntry(_Entry):
+    """A receiver's ``sftp``."""
+
+    url: str
+    hostKeys: list[str] = Field(min_length=1)  # noqa: N815 - the file's name
+    privateKeyFile: str | None = None  # noqa: N815 - the file's name
+    passphraseFile: str | None = None  # noqa: N815 - the file's name
+    passwordFile: str | None = None  # noqa: N815 - the file's name
+    readBack: bool = True  # noqa: N815 - the file's name
+
+    @field_validator("url")
+    @classmethod
+    def _sftp_address(cls, url: str) -> str:
+        # paramiko takes a third of a second to import, and only receivers need it
+        from gjeldsbro.adapters.receiver_client import Address  # noqa: PLC0415
+
+        try:
+            Address.parse(url)
+        except ConfigurationError:
+            raise ValueError("must be of the form sftp://user@host:port/folder") from None
+        return url
+
+    @field_validator("hostKeys")
+    @classmethod
+    def _public_keys(cls, keys: list[str]) -> list[str]:
+        for number, key in enumerate(keys):
+            try:
+                load_ssh_public_key(" ".join(key.split()[:2]).encode())
+            except Exception:  # noqa: BLE001 - cryptography raises several kinds for a malformed key
+                raise ValueError(f"number {number + 1} is not an SSH public key such as 'ssh-ed25519 AAAA…'") from None
+        return [" ".join(key.split()[:2]) for key in keys]
+
+    @model_validator(mode="after")
+    def _one_way_to_log_in(self) -> Self:
+        if (self.privateKeyFile is None) == (self.passwordFile is None):
+            raise ValueError("give either privateKeyFile or passwordFile")
+        if self.passphraseFile is not None and self.privateKeyFile is None:
+            raise ValueError("passphraseFile belongs to a privateKeyFile")
+        return self
+
+
+class ReceiverFile(_Entry):
+    """A receiver file."""
+
+    receiver: OrganisationNumber
+    name: Name
+    onBehalfOf: list[OrganisationNumber] = Field(min_length=1)  # noqa: N815 - the file's name
+    sftp: SftpEntry
+
+    @field_validator("onBehalfOf")
+    @classmethod
+    def _each_once(cls, numbers: list[str]) -> list[str]:
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("each organisation may occur once")
+        return numbers
+
+
+def read_institution(file: Path, *, local: bool) -> Institution:
+    """The institution that a file describes. Raises InvalidFileError."""
+    described = _validated(file, InstitutionFile, local=local)
+    faults = []
+    providers = []
+    for number, entry in enumerate(described.providers):
+        ca = None
+        if entry.caFile is not None:
+            try:
+                ca = _certificates(file.parent / entry.caFile)
+            except ConfigurationError as exc:
+                faults.append((f"providers.{number}.caFile", str(exc)))
+        providers.append(Provider(entry.providerID, entry.url, entry.datasetUrl, ca))
+    if faults:
+        raise InvalidFileError(file, faults)
+    return Institution(
+        institution=described.financialInstitutionID,
+        name=described.name,
+        max_shrink_percent=described.maxShrinkPercent,
+        providers=tuple(providers),
+    )
+
+
+def read_receiver(file: Path, secret: str) -> tuple[Receiver, dict[str, str]]:
+    """The receiver that a file describes, and what its secret holds (see adapters.secrets). Raises InvalidFileError.
+
+    ``secret`` is the start of the secret's name; the receiver's number completes it.
+    """
+    described = _validated(file, ReceiverFile, local=False)
+    sftp = described.sftp
+    credentials: dict[str, str] = {}
+    faults = []
+    for key, named, place in (
+        ("privateKey", sftp.privateKeyFile, "sftp.privateKeyFile"),
+        ("passphrase", sftp.passphraseFile, "sftp.passphraseFile"),
+        ("password", sftp.passwordFile, "sftp.passwordFile"),
+    ):
+        if named is None:
+            continue
+        try:
+            credentials[key] = _text(file.parent / named).rstrip("\r\n")
+        except ConfigurationError as exc:
+            faults.append((place, str(exc)))
+        else:
+            if not credentials[key].strip():
+                faults.append((place, "is empty"))
+    if not faults and "privateKey" in credentials:
+        from gjeldsbro_operator.keys import private_key_fault  # noqa: PLC0415 - loads paramiko, see above
+
+        fault = private_key_fault(credentials["privateKey"], credentials.get("passphrase"))
+        if fault is not None:
+            faults.append(("sftp.privateKeyFile", fault))
+    if faults:
+        raise InvalidFileError(file, faults)
+    receiver = Receiver(
+        receiver=described.receiver,
+        name=described.name,
+        on_behalf_of=tuple(described.onBehalfOf),
+        url=sftp.url,
+        host_keys=tuple(sftp.hostKeys),
+        secret=f"{secret}{described.receiver}",
+        read_back=sftp.readBack,
+    )
+    return receiver, credentials
+
+
+def _validated[M: BaseModel](file: Path, model: type[M], *, local: bool) -> M:
+    try:
+        document = yaml.safe_load(_text(file))
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        place = f"line {mark.line + 1}" if mark is not None else ""
+        raise InvalidFileError(file, [(place, "is not YAML")]) from None
+    if not isinstance(document, dict):
+        raise InvalidFileError(file, [("", "is not a YAML mapping")])
+    try:
+        return model.model_validate(document, context={"local": local})
+    except ValidationError as exc:
+        raise InvalidFileError(file, [_fault(dict(error)) for error in exc.errors()]) from None
+
+
+def _fault(error: dict[str, Any]) -> tuple[str, str]:
+    rules = {"missing": "is required", "extra_forbidden": "is not known here"}
+    rule = rules.get(error["type"], str(error["msg"]).removeprefix("Value error, "))
+    return ".".join(map(str, error["loc"])), rule
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigurationError(f"there is no file {file}") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{file} cannot be read ({type(exc).__name__})") from None
+
+
+def _certificates(file: Path) -> str:
+    text = _text(file)
+    try:
+        x509.load_pem_x509_certificates(text.encode())
+    except ValueError:
+        raise ConfigurationError(f"{file} holds no PEM certificate") from None
+    return text

@@ -1,0 +1,110 @@
+"""``gjeldsbro institution``."""
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from gjeldsbro.errors import ConfigurationError
+from gjeldsbro.services.ports import Dataset, Institution, Provider
+from gjeldsbro_operator import nightly
+from gjeldsbro_operator.files import read_institution
+from gjeldsbro_operator.output import Result, Shown, moment
+from gjeldsbro_operator.stack import Stack
+
+
+def put(stack: Stack, arguments: argparse.Namespace) -> Result:
+    """Onboard or change an institution.
+
+    A provider that the file no longer names is kept as ended, so that its data stays visible until its successor's
+    first accepted dataset.
+    """
+    described = read_institution(arguments.file, local=stack.local)
+    before = stack.partners.institution(described.institution)
+    merged = described if before is None else _with_ended_providers(described, before)
+    state = "unchanged" if merged == before else "created" if before is None else "changed"
+    if state != "unchanged":
+        stack.record("institution put", f"institution {merged.institution}", arguments.reason)
+        stack.partners.put_institution(merged)
+    return Result(
+        {**_value(merged, []), "state": state},
+        lines=[f"{merged.institution} {merged.name}: {state}", *(f"  {_provider(p)}" for p in merged.providers)],
+    )
+
+
+def _with_ended_providers(described: Institution, before: Institution) -> Institution:
+    named = {provider.provider for provider in described.providers}
+    dropped = tuple(replace(provider, ended=True) for provider in before.providers if provider.provider not in named)
+    return replace(described, providers=described.providers + dropped)
+
+
+def show_all(stack: Stack, _: argparse.Namespace) -> Result:
+    """List the institutions with what the register shows of them."""
+    institutions = stack.partners.institutions()
+    datasets = stack.partners.datasets()
+    rows = [
+        (
+            institution.institution,
+            institution.name,
+            "ended" if institution.ended else "active",
+            f"{institution.max_shrink_percent} %",
+            [_provider(provider) for provider in institution.providers],
+            [_dataset(dataset) for dataset in datasets if dataset.institution == institution.institution],
+        )
+        for institution in institutions
+    ]
+    return Result(
+        {"institutions": [_value(institution, datasets) for institution in institutions]},
+        [Shown("Institutions", ("Id", "Name", "State", "Max shrink", "Providers", "Datasets"), rows)],
+    )
+
+
+def remove(stack: Stack, arguments: argparse.Namespace) -> Result:
+    """End an institution: no more pushes or fetches, and a run that withdraws its data."""
+    institution = stack.partners.institution(arguments.id)
+    if institution is None:
+        raise ConfigurationError(f"there is no institution {arguments.id}")
+    stack.record("institution remove", f"institution {arguments.id}", arguments.reason)
+    stack.partners.put_institution(replace(institution, ended=True))
+    return nightly.run_for(stack, arguments, {"institution": arguments.id})
+
+
+def _provider(provider: Provider) -> str:
+    if provider.ended:
+        return f"{provider.provider}: ended"
+    if not provider.delivers_datasets:
+        return f"{provider.provider}: push only"
+    return f"{provider.provider}: {provider.dataset_url or provider.url}{' (own CA)' if provider.ca else ''}"
+
+
+def _dataset(dataset: Dataset) -> str:
+    if dataset.as_of is None:
+        return f"{dataset.provider}: none yet"
+    held = ", held" if dataset.held else ""
+    return f"{dataset.provider}: {dataset.customers} customers as of {moment(dataset.as_of)}{held}"
+
+
+def _value(institution: Institution, datasets: list[Dataset]) -> dict[str, Any]:
+    known = {dataset.provider: dataset for dataset in datasets if dataset.institution == institution.institution}
+    return {
+        "financialInstitutionID": institution.institution,
+        "name": institution.name,
+        "maxShrinkPercent": institution.max_shrink_percent,
+        "ended": institution.ended,
+        "providers": [
+            {
+                "providerID": provider.provider,
+                "url": provider.url,
+                "datasetUrl": provider.dataset_url,
+                "privateCa": provider.ca is not None,
+                "ended": provider.ended,
+            }
+            | _dataset_value(known.get(provider.provider))
+            for provider in institution.providers
+        ],
+    }
+
+
+def _dataset_value(dataset: Dataset | None) -> dict[str, Any]:
+    if dataset is None:
+        return {}
+    return {"asOf": dataset.as_of, "customers": dataset.customers, "held": dataset.held}

@@ -1,0 +1,153 @@
+"""``gjeldsbro nightly``."""
+
+import argparse
+from typing import Any
+
+from gjeldsbro.errors import ConfigurationError
+from gjeldsbro.services.ports import Dataset
+from gjeldsbro_operator.output import Result, Shown, moment
+from gjeldsbro_operator.runs import NIGHTLY, Ending, Execution, start, wait
+from gjeldsbro_operator.stack import Stack
+
+_GOOD = frozenset({"loaded", "unchanged"})
+_COLUMNS = ("Institution", "Provider", "Status", "Customers", "Added", "Changed", "Removed", "Unchanged", "Why")
+
+
+def run(stack: Stack, arguments: argparse.Namespace) -> Result:
+    """Start a fetch of all institutions, or of one."""
+    request = {} if arguments.institution is None else {"institution": arguments.institution}
+    expected = _expected(stack, arguments.institution)
+    if not expected:
+        who = "no institution" if arguments.institution is None else f"no provider of {arguments.institution}"
+        raise ConfigurationError(f"there is nothing to fetch: {who} delivers datasets")
+    stack.record("nightly run", _subject(arguments.institution), arguments.reason)
+    return run_for(stack, arguments, request)
+
+
+def release(stack: Stack, arguments: argparse.Namespace) -> Result:
+    """Fetch a held institution again without the hold."""
+    datasets = stack.partners.datasets(arguments.id)
+    if not any(dataset.held for dataset in datasets):
+        raise ConfigurationError(f"nothing of institution {arguments.id} is held")
+    stack.record("nightly release", _subject(arguments.id), arguments.reason)
+    return run_for(stack, arguments, {"institution": arguments.id, "hold": False})
+
+
+def run_for(stack: Stack, arguments: argparse.Namespace, request: dict[str, Any]) -> Result:
+    """Start a run with this request and, if the operator waits, show what it did."""
+    expected = _expected(stack, request.get("institution"))
+    execution = start(stack, NIGHTLY, request)
+    if not arguments.wait:
+        return Result(
+            {"run": execution.run, "executionArn": execution.arn, "datasets": sorted(expected)},
+            lines=[f"Started {execution.run}: {len(expected)} datasets. See `gjeldsbro nightly status`."],
+        )
+    ending = wait(stack, execution, "datasets", expected, show_progress=not arguments.json)
+    return _result(stack, execution, expected, ending)
+
+
+def _expected(stack: Stack, institution: str | None) -> list[str]:
+    """The subjects of a run's outcomes, as its planner will make them: what is fetched and what is withdrawn."""
+    institutions = stack.partners.institutions()
+    if institution is not None:
+        institutions = [candidate for candidate in institutions if candidate.institution == institution]
+        if not institutions:
+            raise ConfigurationError(f"there is no institution {institution}")
+    return [
+        f"{candidate.institution}#{provider.provider}"
+        for candidate in institutions
+        for provider in candidate.providers
+        if provider.ended or candidate.ended or provider.delivers_datasets
+    ]
+
+
+def _result(stack: Stack, execution: Execution, expected: list[str], ending: Ending) -> Result:
+    outcomes = {subject: ending.outcomes.get(subject, {"status": "missing"}) for subject in expected}
+    outcomes |= {subject: outcome for subject, outcome in ending.outcomes.items() if "#" in subject}
+    ok = ending.state == "SUCCEEDED" and all(outcome.get("status") in _GOOD for outcome in outcomes.values())
+    report = f"s3://{stack.output('DataBucketName')}/reports/nightly/{execution.run}.json"
+    value = {
+        "run": execution.run,
+        "state": ending.state,
+        "error": ending.error,
+        "report": report,
+        "datasets": [_named(subject, outcome) for subject, outcome in outcomes.items()],
+    }
+    lines = [ending.sentence(execution), f"Report: {report}"]
+    rows = [_row(subject, outcome) for subject, outcome in outcomes.items()]
+    return Result(value, [Shown("Datasets", _COLUMNS, rows)], lines, ok)
+
+
+def _named(subject: str, outcome: dict[str, Any]) -> dict[str, Any]:
+    institution, _, provider = subject.partition("#")
+    return {"institution": institution, "provider": provider, **outcome}
+
+
+def _row(subject: str, outcome: dict[str, Any]) -> tuple[Any, ...]:
+    named = _named(subject, outcome)
+    status = f"{named['status']} (withdrawn)" if outcome.get("withdrawn") else named.get("status")
+    counts = (outcome.get(name) for name in ("customers", "added", "changed", "removed", "unchanged"))
+    return (named["institution"], named["provider"], status, *counts, outcome_reason(outcome))
+
+
+def outcome_reason(outcome: dict[str, Any]) -> str | None:
+    """Why an outcome is not a success, as far as it says."""
+    parts = dict.fromkeys(str(outcome[name]) for name in ("error", "reason") if outcome.get(name))
+    return ": ".join(parts) or None
+
+
+def status(stack: Stack, arguments: argparse.Namespace) -> Result:
+    """The last run of each dataset, or everything that one run did."""
+    if arguments.run is not None:
+        found = stack.partners.outcomes(arguments.run)
+        outcomes = {subject: outcome for subject, outcome in found.items() if "#" in subject}
+        if not outcomes:
+            raise ConfigurationError(f"nothing is known of a nightly run {arguments.run}")
+        return Result(
+            {
+                "run": arguments.run,
+                "summary": stack.partners.run(NIGHTLY.name, arguments.run),
+                "datasets": [_named(subject, outcome) for subject, outcome in outcomes.items()],
+            },
+            [Shown(arguments.run, _COLUMNS, [_row(subject, outcome) for subject, outcome in outcomes.items()])],
+        )
+    names = {institution.institution: institution.name for institution in stack.partners.institutions()}
+    datasets = stack.partners.datasets()
+    columns = ("Institution", "Name", "Provider", "As of", "Customers", "Last run", "At", "Status", "Held", "Why")
+    rows = [_status_row(dataset, names) for dataset in datasets]
+    value = {"datasets": [_status_value(dataset, names) for dataset in datasets]}
+    return Result(value, [Shown("Last run of each dataset", columns, rows)])
+
+
+def _status_value(dataset: Dataset, names: dict[str, str]) -> dict[str, Any]:
+    return {
+        "institution": dataset.institution,
+        "name": names.get(dataset.institution),
+        "provider": dataset.provider,
+        "asOf": dataset.as_of,
+        "customers": dataset.customers,
+        "held": dataset.held,
+        "lease": None if dataset.lease is None else {"run": dataset.lease.run, "until": dataset.lease.until},
+        "lastRun": dataset.last_run,
+    }
+
+
+def _status_row(dataset: Dataset, names: dict[str, str]) -> tuple[Any, ...]:
+    last = dataset.last_run or {}
+    status = "at work" if dataset.lease is not None else last.get("status")
+    return (
+        dataset.institution,
+        names.get(dataset.institution),
+        dataset.provider,
+        moment(dataset.as_of),
+        dataset.customers,
+        dataset.lease.run if dataset.lease is not None else last.get("run"),
+        moment(last.get("at")),
+        status,
+        "held" if dataset.held else None,
+        outcome_reason(last),
+    )
+
+
+def _subject(institution: str | None) -> str:
+    return "all institutions" if institution is None else f"institution {institution}"
