@@ -1,7 +1,7 @@
 """Runs the state machines of ``statemachines/`` in moto, with the real handlers behind their tasks.
 
-moto executes a machine in a thread of its own; its Lambda would want Docker, so invocations go straight to the handlers.
-What a handler raises reaches the machine as Lambda would pass it on: under the class's name.
+moto executes a machine in a thread of its own; its Lambda would want Docker, so invocations go straight to the
+handlers. What a handler raises reaches the machine as Lambda would pass it on: under the class's name.
 """
 
 import importlib.util

@@ -49,8 +49,9 @@ def _try_folder(folder: Folder, checks: dict[str, str], *, read_back: bool) -> N
         folder.write(first, 0, [_PROBE])
         folder.write(second, 0, [_PROBE])
         checks["write"] = OK
-        checks["readBack"] = NOT_WANTED
-        if read_back:
+        if not read_back:
+            checks["readBack"] = NOT_WANTED
+        else:
             same = b"".join(folder.read(first, 0, len(_PROBE))) == _PROBE
             checks["readBack"] = OK if same else "what was written reads differently"
         folder.replace(first, second)
