@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from itertools import chain
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -111,13 +112,18 @@ class InstitutionClient:
 
     def _read(self, response: requests.Response, page: int) -> FetchedPage:
         _check_status(response, page)
+        chunks = _chunks(response.raw)
+        first = next(chunks, b"")
+        if not first:
+            # Headers that break off look complete to http.client: without a body, none of them can be relied on.
+            raise _TryAgainError("the answer breaks off")
         _check_content_type(response.headers.get("Content-Type"), page)
         encoding = _encoding_of(response, page)
         limits = self._limits
         inflater = Inflater(encoding, limits.inflated_bytes, limits.expansion, limits.expansion_from)
         received = 0
         try:
-            for chunk in _chunks(response.raw):
+            for chunk in chain((first,), chunks):
                 received += len(chunk)
                 if received > limits.compressed_bytes:
                     raise OversizedError(f"more than {limits.compressed_bytes >> 20} MiB")
@@ -253,6 +259,10 @@ def _translated(watchdog: Watchdog, page: int) -> Iterator[None]:
         yield
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, urllib3.exceptions.LocationValueError):
         raise ConfigurationError("the URL of the dataset is not one") from None
+    except _TryAgainError:
+        if watchdog.expired:
+            raise _TryAgainError("the server is too slow") from None
+        raise
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
         if watchdog.expired:
             raise _TryAgainError("the server is too slow") from None
@@ -268,6 +278,8 @@ def _plain_name(exc: Exception) -> str:
     causes = list(_chain(exc))
     if any(isinstance(cause, urllib3.exceptions.IncompleteRead) for cause in causes):
         return "the answer breaks off"
+    if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):
+        return "the connection fails"
     if any(isinstance(cause, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError) for cause in causes):
         return "the server is silent"
     return "the connection fails"
