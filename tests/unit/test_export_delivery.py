@@ -152,9 +152,9 @@ def test_a_delivery_goes_on_at_the_byte(world, monkeypatch):
     """With hardly any time in each call the package arrives all the same, each call going on where the last stopped."""
     monkeypatch.setattr(deliver, "_REWIND", 10)
     calls = 1
-    while not world.deliver(has_time=Turns(0)):
+    while not world.deliver(has_time=Turns(0)) and calls < 20:
         calls += 1
-    assert calls > 3
+    assert 3 < calls < 20
     assert len(world.package()["customers"]) == 3
     starts = [int(start) for action, _, start in world.folder.history if action == "write"]
     assert starts == sorted(starts)

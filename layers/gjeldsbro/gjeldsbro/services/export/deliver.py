@@ -115,9 +115,10 @@ class PackageDelivery:
     def _upload(self, folder: Folder, receiver: Receiver) -> bool:
         """Send what the server lacks; True when all was sent."""
         self._remove_leftovers(folder)
-        size, start = self._state["bytes"], self._upload_start(folder, receiver)
+        size, arrived = self._state["bytes"], self._arrived(folder, receiver)
+        start = max(0, arrived - _REWIND)
         try:
-            self._state["uploaded"] = folder.write(self._unfinished, start, self._while_there_is_time(start))
+            self._state["uploaded"] = folder.write(self._unfinished, start, self._worth_of_time(start, arrived))
         except ReceiverRefusedError as exc:
             if not start:
                 raise
@@ -128,11 +129,11 @@ class PackageDelivery:
         self._state["phase"] = "verifying"
         return True
 
-    def _upload_start(self, folder: Folder, receiver: Receiver) -> int:
-        """Where to go on: the name says that what is there is of this package, its size how much of it."""
+    def _arrived(self, folder: Folder, receiver: Receiver) -> int:
+        """How much the server has: the name says that what is there is of this package, its size how much of it."""
         there = folder.file(self._unfinished)
         if there is not None:
-            return max(0, there.size - _REWIND) if there.size <= self._state["bytes"] else 0
+            return there.size if there.size <= self._state["bytes"] else 0
         return 0 if receiver.read_back else int(self._state["uploaded"])  # such servers may hide what was uploaded
 
     def _verify(self, folder: Folder, receiver: Receiver) -> bool:
@@ -225,10 +226,12 @@ class PackageDelivery:
             else:
                 yield from self._store.open(places.slice_key(self._prefix, number), start=skip)
 
-    def _while_there_is_time(self, offset: int) -> Iterator[bytes]:
+    def _worth_of_time(self, offset: int, arrived: int) -> Iterator[bytes]:
+        """The package from ``offset`` on while there is time, and in any case more than had arrived before."""
         for piece in self._bytes_from(offset):
             yield piece
-            if not self._has_time():
+            offset += len(piece)
+            if offset > arrived and not self._has_time():
                 return
 
     def _record(self, status: str, **fields: Any) -> None:
