@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 MAX_FUTURE = timedelta(minutes=5)
 """How far a timestamp may lie in the future: clocks differ a little, anything more is a fault (design decision 4)."""
 
-_FORM = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,7}))?(Z|[+-][0-9]{2}:[0-9]{2})",
-)
+PATTERN = r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,7}))?(Z|[+-][0-9]{2}:[0-9]{2})"
+"""What may be sent, without anchors; not every text of this form is in the calendar."""
+
+_FORM = re.compile(PATTERN)
 
 
 def normalise(text: str) -> str:

@@ -1,0 +1,214 @@
+import copy
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests import spec_messages as spec
+from tests.spec_messages import CHARGE_CARD, NOW, REPAYMENT_LOAN, customer, encode, organization
+
+from gjeldsbro.domain import dataset_page, messages
+from gjeldsbro.domain.dataset_page import PageResult
+from gjeldsbro.domain.rules import Rule
+from gjeldsbro.errors import InvalidMessageError
+
+
+def read(page, institution=spec.INSTITUTION, provider=spec.PROVIDER, **options) -> PageResult:
+    """The page as it is read."""
+    body = page if isinstance(page, bytes) else encode(page)
+    return dataset_page.read_page(
+        body, institution=institution, provider=provider, accepts="synthetic", now=NOW, **options
+    )
+
+
+def outcome_of_message(message):
+    """What the reading of a push makes of the same text."""
+    body = message if isinstance(message, bytes) else encode(message)
+    try:
+        return list(messages.parse_organization(body, accepts="synthetic", now=NOW).customers)
+    except InvalidMessageError as exc:
+        return list(exc.violations)
+
+
+def outcome_of_page(page):
+    """The same for a page."""
+    result = read(page)
+    return result.violations or result.customers
+
+
+@pytest.fixture
+def no_strict_reading(monkeypatch):
+    """Fails the test when a customer does not come through quickly."""
+
+    def refuse(*_):
+        raise AssertionError("read strictly")
+
+    monkeypatch.setattr(dataset_page._CustomerReader, "read_strictly", refuse)
+
+
+def test_empty_page_is_valid():
+    """An empty dataset with 200 is valid: institutions hand over that way (design decision 6)."""
+    assert read(organization()) == PageResult([], [], 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"indent": 2}, {"separators": (" ,\t", " :\r\n")}, {"ensure_ascii": False}])
+def test_ordinary_pages_are_read_quickly(options, no_strict_reading):
+    """A page with all loan types, however it is laid out and escaped, never needs the slow way."""
+    page = organization(customer(), customer(REPAYMENT_LOAN, number=spec.OTHER_CUSTOMER))
+    assert read(encode(page, **options)).customers == outcome_of_message(page)
+
+
+def test_colons_in_values_are_read_quickly(no_strict_reading):
+    """Colons in names, account ids and timestamps with offsets are not mistaken for something said twice."""
+    loan = CHARGE_CARD | {
+        "accountID": "1:2:3",
+        "accountName": "Kort: \\Gull\\ :",
+        "timestamp": "2026-11-22T05:00:00+01:00",
+    }
+    foreign = "0007:5569622441"
+    page = organization(customer(loan, institution=foreign), provider=foreign)
+    assert len(read(page, institution=foreign, provider=foreign).customers) == 1
+
+
+@given(
+    st.lists(spec.customers, max_size=3, unique_by=lambda each: each["customerID"]),
+    st.sampled_from([{}, {"indent": 1}, {"ensure_ascii": False, "separators": (",", ":")}]),
+)
+def test_valid_customers_read_the_same_both_ways(some, options):
+    """A page and a push with the same customers give the same result."""
+    page = organization(*some)
+    expected = outcome_of_message(page) if some else []
+    assert outcome_of_page(encode(page, **options)) == expected
+
+
+@given(st.lists(spec.customers, min_size=2, max_size=3, unique_by=lambda each: each["customerID"]), st.data())
+def test_broken_customers_are_refused_the_same_both_ways(some, data):
+    """One changed field gives the same places and rules in a page and in a push, or no violation in both."""
+    page = organization(*copy.deepcopy(some))
+    broken = data.draw(st.sampled_from(page["customers"]))
+    target = data.draw(st.sampled_from([broken, *broken["loans"]]))
+    name = data.draw(st.sampled_from([name for name in target if name != "financialInstitutionID"]))
+    if data.draw(st.booleans()):
+        del target[name]
+    else:
+        target[name] = data.draw(spec.broken_values)
+    outcome = outcome_of_page(page)
+    assert outcome == outcome_of_message(page)
+    assert "7391" not in repr([each for each in outcome if isinstance(each, tuple)])
+
+
+@given(spec.customers.filter(lambda each: each["loans"]), st.data())
+def test_name_twice_is_never_passed_over(some, data):
+    """A name that occurs twice is refused in a page as in a push, even where a colon is escaped."""
+    target = data.draw(st.sampled_from([some, *some["loans"]]))
+    name = data.draw(st.sampled_from(list(target)))
+    value = json.dumps(target[name])
+    target["MARK"] = 0
+    text = encode(organization(some)).replace(b'"MARK": 0', f'"{name}": {value}'.encode())
+    if data.draw(st.booleans()):
+        text = text.replace(b'"accountID": "', b'"accountID": "\\u003a').replace(b"*", b"\\u003A")
+    outcome = outcome_of_page(text)
+    assert [violation.rule for violation in outcome] == [Rule.JSON_NAMES]
+    assert outcome == outcome_of_message(text)
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        pytest.param(b"", ("", Rule.JSON), id="empty"),
+        pytest.param(b'{"providerID": "9908:920013015", "customers": [', ("", Rule.JSON), id="cut off"),
+        pytest.param(encode(organization(customer())) + b"{}", ("", Rule.JSON), id="two documents"),
+        pytest.param(b'{"customers": NaN}', ("", Rule.JSON), id="NaN"),
+        pytest.param(b"\xef\xbb\xbf{}", ("", Rule.UTF_8), id="byte-order mark"),
+        pytest.param(b'{"providerID": "\xff", "customers": []}', ("", Rule.UTF_8), id="provider not UTF-8"),
+        pytest.param(b'{"customers": ' + b"[" * 10**6, ("", Rule.JSON_DEPTH), id="deep"),
+        pytest.param([], ("", Rule.OBJECT), id="array"),
+        pytest.param({"providerID": spec.PROVIDER}, ("/customers", Rule.MANDATORY), id="customers missing"),
+        pytest.param(organization() | {"customers": None}, ("/customers", Rule.ARRAY), id="customers null"),
+        pytest.param(organization() | {"customers": {}}, ("/customers", Rule.ARRAY), id="customers an object"),
+        pytest.param({"customers": [customer()]}, ("/providerID", Rule.MANDATORY), id="provider missing"),
+        pytest.param(organization(provider=9908), ("/providerID", Rule.PROVIDER), id="provider a number"),
+        pytest.param(organization(provider=[]), ("/providerID", Rule.PROVIDER), id="provider an array"),
+        pytest.param(
+            organization(provider="9908:985815534"), ("/providerID", Rule.OTHER_PROVIDER), id="other provider"
+        ),
+        pytest.param(
+            organization(customer(institution="985815534")),
+            ("/customers/0/financialInstitutionID", Rule.OTHER_INSTITUTION),
+            id="other institution",
+        ),
+        pytest.param(organization(customer(), customer()), ("/customers/1", Rule.CUSTOMER_TWICE), id="customer twice"),
+        pytest.param(
+            organization(customer(CHARGE_CARD, CHARGE_CARD)),
+            ("/customers/0/loans/1", Rule.LOAN_TWICE),
+            id="loan twice",
+        ),
+        pytest.param(
+            organization(customer(*[CHARGE_CARD] * 1001)), ("/customers/0/loans", Rule.LOANS), id="1001 loans"
+        ),
+        pytest.param(
+            organization(customer(CHARGE_CARD | {"timestamp": "2026-11-22T05:05:00.0000001Z"})),
+            ("/customers/0/loans/0/timestamp", Rule.FUTURE),
+            id="future",
+        ),
+        pytest.param(
+            encode(organization(customer(), customer(REPAYMENT_LOAN)), ensure_ascii=False).replace(
+                "lån".encode(), b"l\xe5n"
+            ),
+            ("/customers/0", Rule.UTF_8),
+            id="customer in ISO 8859-1",
+        ),
+        pytest.param(
+            b'{"customers": [], ' + encode(organization(customer()))[1:], ("", Rule.JSON_NAMES), id="customers twice"
+        ),
+        pytest.param(
+            b'{"providerID": "x", ' + encode(organization(customer()))[1:], ("", Rule.JSON_NAMES), id="provider twice"
+        ),
+    ],
+)
+def test_broken_pages(page, expected):
+    """Each fault is named at its place, and nothing of the page is kept."""
+    result = read(page)
+    assert result.violations[0] == expected
+    assert result.customers == []
+
+
+def test_names_of_the_page_inside_customers():
+    """`customers` and `providerID` as values or unknown names inside a customer are not the page's own."""
+    strange = customer(CHARGE_CARD | {"accountName": "customers", "customers": "x"}) | {"providerID": "customers"}
+    assert len(read(organization(strange)).customers) == 1
+
+
+def test_unknown_fields_are_ignored():
+    """What SPEC does not have changes nothing, at every level."""
+    page = organization(customer(CHARGE_CARD | {"extra": {"a": ["b"]}}) | {"extra": 1.5}) | {"extra": None}
+    assert read(page).customers == read(organization(customer(CHARGE_CARD))).customers
+
+
+def test_all_faults_of_all_customers_are_counted():
+    """The first faults are listed in order with their customer's place, the rest are counted."""
+    page = organization(customer(), *[customer(CHARGE_CARD | {"coBorrower": 3, "timestamp": ""})] * 30)
+    result = read(page)
+    assert result.total_violations == 60
+    assert len(result.violations) == 20
+    assert {violation.place for violation in result.violations[:2]} == {
+        "/customers/1/loans/0/coBorrower",
+        "/customers/1/loans/0/timestamp",
+    }
+    assert len(read(page, limit=5).violations) == 5
+
+
+def test_equal_texts_are_kept_once():
+    """A dataset has few distinct account names: they are stored once, and so is a timestamp."""
+    numbers = [spec.CUSTOMER, spec.OTHER_CUSTOMER]
+    first, second = read(organization(*[customer(REPAYMENT_LOAN, number=number) for number in numbers])).customers
+    assert first.loans[0].account_name is second.loans[0].account_name
+    assert first.loans[0].timestamp is second.loans[0].timestamp
+
+
+def test_more_texts_than_are_remembered(monkeypatch):
+    """Remembering ends at its limit, and reading goes on."""
+    monkeypatch.setattr(dataset_page, "_MAX_REMEMBERED", 1)
+    some = [CHARGE_CARD | {"accountID": str(n), "accountName": f"Kort {n}"} for n in range(5)]
+    [read_customer] = read(organization(customer(*some))).customers
+    assert [loan.account_name for loan in read_customer.loans] == [loan["accountName"] for loan in some]

@@ -1,0 +1,233 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.spec_messages import customer_ids
+
+from gjeldsbro.domain import identity_numbers as numbers
+from gjeldsbro.domain.rules import Rule
+
+PUBLISHED_SYNTHETIC = (
+    "14842249091",
+    "29868099311",
+    "17912099997",
+    "57912075186",
+    "29822099635",
+    "69822075096",
+    "12829499914",
+    "52829400197",
+)
+
+
+def complete(first_nine: str, remainder: int = 0) -> str:
+    """The number that begins so; fails the test where there is none."""
+    number = numbers.with_check_digits(first_nine, remainder)
+    assert number is not None
+    return number
+
+
+def first_issued(date: str, remainder: int = 0) -> str:
+    """The first number of a date that exists."""
+    return next(filter(None, (numbers.with_check_digits(f"{date}{serial:03}", remainder) for serial in range(1000))))
+
+
+@pytest.mark.parametrize("number", PUBLISHED_SYNTHETIC)
+def test_published_synthetic_numbers_are_synthetic_only(number):
+    """Synthetic numbers that NoGI and Skatteetaten publish pass where synthetic ones do, and nowhere as a real one."""
+    assert numbers.is_customer_id(number, "synthetic")
+    assert not numbers.is_customer_id(number, "production")
+    assert numbers.is_customer_id(number, "format")
+
+
+def test_check_digits_of_published_numbers_are_found_again():
+    """The check digits that we compute are those of the published numbers."""
+    assert [complete(number[:9]) for number in PUBLISHED_SYNTHETIC] == list(PUBLISHED_SYNTHETIC)
+
+
+@pytest.mark.parametrize("remainder", [0, 1, 2, 3])
+def test_rule_of_2032_is_accepted(remainder):
+    """From 2032 the first check digit's remainder may be 0, 1, 2 or 3."""
+    assert numbers.is_customer_id(first_issued("158132", remainder), "synthetic")
+
+
+@pytest.mark.parametrize("remainder", range(4, 10))
+def test_other_remainders_are_refused(remainder):
+    """No rule allows another remainder of the first check digit."""
+    assert not numbers.is_customer_id(first_issued("158132", remainder), "synthetic")
+
+
+@pytest.mark.parametrize(
+    ("date", "production", "synthetic"),
+    [
+        pytest.param("010100", True, False, id="fodselsnummer"),
+        pytest.param("410100", True, False, id="D-number"),
+        pytest.param("014100", False, False, id="H-number"),
+        pytest.param("414100", False, False, id="D- and H-number"),
+        pytest.param("810100", False, False, id="FH-number"),
+        pytest.param("910100", False, False, id="FH-number 9"),
+        pytest.param("018100", False, True, id="synthetic"),
+        pytest.param("418100", False, True, id="synthetic D-number"),
+        pytest.param("016600", False, False, id="month + 65"),
+        pytest.param("000100", False, False, id="day 0"),
+        pytest.param("320100", False, False, id="day 32"),
+        pytest.param("720100", False, False, id="D-number of day 32"),
+        pytest.param("400100", False, False, id="D-number of day 0"),
+        pytest.param("310400", False, False, id="31 April"),
+        pytest.param("300200", False, False, id="30 February"),
+        pytest.param("310100", True, False, id="31 January"),
+        pytest.param("010000", False, False, id="month 0"),
+        pytest.param("011300", False, False, id="month 13"),
+        pytest.param("019300", False, False, id="synthetic month 13"),
+        pytest.param("018000", False, False, id="synthetic month 0"),
+        pytest.param("019200", False, True, id="synthetic December"),
+        pytest.param("290200", True, False, id="leap day in year 00"),
+        pytest.param("290296", True, False, id="leap day in year 96"),
+        pytest.param("290297", False, False, id="leap day in year 97"),
+        pytest.param("698297", False, False, id="synthetic D-number of a leap day in year 97"),
+        pytest.param("698296", False, True, id="synthetic D-number of a leap day in year 96"),
+    ],
+)
+def test_kinds_and_dates(date, production, synthetic):
+    """Production takes fodselsnummer and D-numbers of real dates, a test environment their synthetic forms only."""
+    number = first_issued(date)
+    assert numbers.is_customer_id(number, "production") is production
+    assert numbers.is_customer_id(number, "synthetic") is synthetic
+    assert numbers.is_customer_id(number, "format")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("1484224909", id="10 digits"),
+        pytest.param("148422490910", id="12 digits"),
+        pytest.param(" 14842249091", id="blank before"),
+        pytest.param("14842249091\n", id="line end after"),
+        pytest.param("148422 49091", id="blank inside"),
+        pytest.param("148422-9091", id="hyphen"),
+        pytest.param("14842249o91", id="letter"),
+        pytest.param("148422490\uff191", id="full-width digit"),
+        pytest.param("\u0661\u0664\u0668\u0664\u0662\u0662\u0664\u0669\u0660\u0669\u0661", id="Arabic digits"),
+        pytest.param("\u00b94842249091", id="superscript"),
+    ],
+)
+@pytest.mark.parametrize("accepts", ["production", "synthetic", "format"])
+def test_only_eleven_ascii_digits(text, accepts):
+    """Whatever is accepted, it is exactly 11 ASCII digits."""
+    assert not numbers.is_customer_id(text, accepts)
+    assert numbers.customer_id_fault(text, accepts) is not None
+
+
+def test_format_takes_any_eleven_digits():
+    """With `format` nothing but the form counts, so that SPEC's own examples pass."""
+    assert numbers.customer_id_fault("32021112345", "format") is None
+
+
+@pytest.mark.parametrize(
+    ("accepts", "rule"),
+    [
+        ("production", Rule.CUSTOMER_ID),
+        ("synthetic", Rule.SYNTHETIC_CUSTOMER_ID),
+        ("format", Rule.CUSTOMER_ID_FORM),
+    ],
+)
+def test_fault_names_the_rule(accepts, rule):
+    """The fault of a number is the rule of the environment."""
+    assert numbers.customer_id_fault("1", accepts) == rule
+
+
+@given(number=customer_ids, position=st.integers(0, 10), step=st.integers(1, 9))
+def test_every_single_digit_error_is_caught(number, position, step):
+    """A number with one wrong digit is never accepted, by the old and the 2032 rule together."""
+    wrong = str((int(number[position]) + step) % 10)
+    assert numbers.is_customer_id(number, "synthetic")
+    assert not numbers.is_customer_id(number[:position] + wrong + number[position + 1 :], "synthetic")
+
+
+@given(st.integers(0, 10**11 - 1))
+def test_tables_agree_with_the_definition(value):
+    """The look-up tables say what the weighted sums say."""
+    text = f"{value:011}"
+    digits = [int(digit) for digit in text]
+    k1 = sum(d * w for d, w in zip(digits, (3, 7, 6, 1, 8, 9, 4, 5, 2, 1, 0), strict=True)) % 11
+    k2 = sum(d * w for d, w in zip(digits, (5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1), strict=True)) % 11
+    day, month, year = int(text[:2]), int(text[2:4]), int(text[4:6])
+    day -= 40 if day > 40 else 0
+    last = (31, 29 if year % 4 == 0 else 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+    expected = 1 <= month <= 12 and 1 <= day <= last[month - 1] and k1 in (0, 1, 2, 3) and k2 == 0
+    assert numbers.is_customer_id(text, "production") == expected
+
+
+@pytest.mark.parametrize("text", ["920013015", "985815534", "924507500"])
+def test_organisation_numbers(text):
+    """Nine digits whose check digit is right are an organisation number."""
+    assert numbers.organisation_number_fault(text) is None
+    assert numbers.institution_fault(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "999888777",
+        "123456789",
+        "92001301",
+        "9200130150",
+        "920 013 015",
+        "920013015 ",
+        "\uff1920013015",
+        "",
+        "92001301x",
+    ],
+)
+def test_no_organisation_numbers(text):
+    """A wrong check digit, another length, blanks and digits of other scripts are refused."""
+    assert numbers.organisation_number_fault(text) == Rule.ORGANISATION_NUMBER
+    assert numbers.institution_fault(text) == Rule.INSTITUTION
+
+
+def test_every_single_digit_error_of_an_organisation_number_is_caught():
+    """An organisation number with one wrong digit is never accepted."""
+    text = "920013015"
+    wrong = [text[:i] + d + text[i + 1 :] for i in range(9) for d in "0123456789" if d != text[i]]
+    assert not any(numbers.is_organisation_number(each) for each in wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9908:920013015",
+        "0192:920013015",
+        "9990:924507500",
+        "0007:5569622441",
+        "0199:5493001KJTIIGC8Y1R12",
+        "0204:991-1-6",
+    ],
+)
+def test_providers(text):
+    """A providerID is an ISO 6523 prefix, a colon and an id; foreign ids are taken as they are (SPEC appendix E)."""
+    assert numbers.provider_fault(text) is None
+    assert numbers.institution_fault(text) is None
+    assert numbers.provider_organisation(text) == text[5:]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("920013015", id="no prefix"),
+        pytest.param("9908:920013016", id="wrong check digit"),
+        pytest.param("0192:999888777", id="wrong check digit after 0192"),
+        pytest.param("9990:123456789", id="wrong check digit after 9990"),
+        pytest.param("9908:920 013 015", id="blanks"),
+        pytest.param("9908: 920013015", id="blank after the colon"),
+        pytest.param("9908920013015", id="no colon"),
+        pytest.param("990:920013015", id="prefix of 3 digits"),
+        pytest.param("0007:", id="no id"),
+        pytest.param("0007:" + "1" * 36, id="id of 36 characters"),
+        pytest.param("0007:55#69", id="separator of our keys"),
+        pytest.param("0007:55/69", id="separator of our object names"),
+        pytest.param("0007:5569622441\n", id="line end"),
+        pytest.param("", id="empty"),
+    ],
+)
+def test_no_providers(text):
+    """Whatever else is refused, also where it would break our keys and object names."""
+    assert numbers.provider_fault(text) == Rule.PROVIDER
