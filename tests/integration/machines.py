@@ -70,7 +70,7 @@ class Machine:
             text = text.replace(f"${{{logical}FunctionArn}}", f"{_FUNCTION}{function}")
         text = text.replace("${MaxConcurrency}", "2").replace("${RetrySeconds}", "1")
         assert "${" not in text
-        monkeypatch.setattr(lambda_eval_utils, "exec_lambda_function", self._invoke)
+        monkeypatch.setattr(lambda_eval_utils, "execute_lambda_function_integration", self._invoke)
         self._client = boto3.client("stepfunctions")
         created = self._client.create_state_machine(name=name, definition=text, roleArn=_ROLE)
         self.arn = created["stateMachineArn"]

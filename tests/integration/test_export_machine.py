@@ -1,0 +1,246 @@
+"""The quarterly export as a whole: the state machine in moto, the real handlers, and a real OpenSSH server."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import boto3
+import pytest
+from tests.integration.machines import Context, Machine, handler_of
+
+from gjeldsbro.adapters import aws as aws_clients
+from gjeldsbro.adapters.register import Register
+from gjeldsbro.domain.loans import ChargeCard, CreditFacility, Loan, RepaymentLoan, encode_loans
+from gjeldsbro.domain.quarter import Quarter, month_and_year
+from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.services.export import read_lists
+from gjeldsbro.services.ports import Institution, Provider, Receiver
+from gjeldsbro_local.sftp_server import SftpServer
+
+BANK, OTHER, AWAY = "920013015", "985815534", "971171324"
+DEBTOR, TWICE, FREE = "17912099997", "29822099635", "12829499914"
+STAMP = "2026-09-30T03:00:00.0000000Z"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[SftpServer]:
+    """A receiver's real server."""
+    with SftpServer(tmp_path_factory.mktemp("sftp")) as running:
+        yield running
+
+
+@pytest.fixture
+def world(aws, partners, secrets, server):
+    """A register with debt at two institutions, a receiver for two organisations, and one whose server is away."""
+    for file in server.folder.iterdir():
+        file.unlink()
+    boto3.client("secretsmanager").create_secret(
+        Name="receiver",
+        SecretString=json.dumps({"privateKey": server.private_key_file.read_text()}),
+    )
+    partners.put_receiver(Receiver(BANK, "Bank", (BANK, OTHER), server.url, (server.host_key,), "receiver"))
+    hash_key = secrets.hash_key("hash-key")
+    register = Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), hash_key)
+    debts: dict[str, dict[str, tuple[Loan, ...]]] = {
+        BANK: {
+            DEBTOR: (RepaymentLoan("12345678901", STAMP, "Forbrukslån", 50000, 20000, 20, 1200, 0, 2),),
+            TWICE: (ChargeCard("39", STAMP, None, 0, 100, 0),),
+        },
+        AWAY: {TWICE: (CreditFacility("47", STAMP, "Kort", 500000, 10000, 2000, 1200, 5000, 0),)},
+    }
+    for institution, customers in debts.items():
+        provider = f"9908:{institution}"
+        partners.put_institution(Institution(institution, "FI", providers=(Provider(provider, "https://fi"),)))
+        dataset = partners.take_lease(institution, provider, "night", datetime.now(UTC), 60)
+        partners.update_dataset(dataset, "night", as_of=STAMP, fetch_start=STAMP)
+        rows = [(hash_key.customer_key(number), encode_loans(loans)) for number, loans in customers.items()]
+        register.write_dataset_items(institution, provider, "night", rows)
+    return server.folder
+
+
+def delivered(folder, on_behalf_of: str) -> dict:
+    """A delivered package."""
+    return json.loads(gzip.decompress((folder / f"{on_behalf_of}.gzip").read_bytes()))
+
+
+def report_name(on_behalf_of: str, kind: str) -> str:
+    """The name of a report of a run of now."""
+    month, year = month_and_year(datetime.now(UTC))
+    return f"{BANK}-{on_behalf_of}-{month}-{year}-{kind}-report.txt"
+
+
+def test_the_export_delivers_what_the_lists_ask_for(world, partners, store, monkeypatch):
+    """From the lists on the receiver's server to its packages, in slices, with reports, and nothing left behind."""
+    monkeypatch.setattr(read_lists, "BATCH_SIZE", 2)
+    (world / f"{BANK}.txt").write_text(f"{DEBTOR},{FREE},abc,{TWICE},{DEBTOR}\n")
+    (world / f"{OTHER}.txt").write_text(FREE)
+    machine = Machine("quarterly_export", monkeypatch)
+    result = machine.run("export-1")
+    assert result["status"] == "SUCCEEDED"
+    assert result["output"] == {
+        "run": "export-1",
+        "reportKey": "reports/export/export-1.json",
+        "deliveries": 2,
+        "notDelivered": 0,
+    }
+    customers = {customer["customerID"]: customer for customer in delivered(world, BANK)["customers"]}
+    assert list(customers) == [DEBTOR, FREE, TWICE]
+    assert [len(customer["loans"]) for customer in customers.values()] == [1, 0, 2]
+    assert {customer["financialInstitutionID"] for customer in customers.values()} == {BANK}
+    assert AWAY not in json.dumps(customers)
+    assert delivered(world, OTHER)["customers"] == [
+        {"customerID": FREE, "financialInstitutionID": OTHER, "loans": []},
+    ]
+    report = (world / report_name(BANK, "progress")).read_text().splitlines()
+    assert report[3:] == [
+        "Numbers in list: 5",
+        "Numbers in package: 3",
+        "Invalid numbers: 1",
+        "abc",
+        "Duplicate numbers: 1",
+        DEBTOR,
+    ]
+    assert sorted(file.name for file in world.iterdir()) == sorted(
+        [
+            *(f"{name}.{suffix}" for name in (BANK, OTHER) for suffix in ("txt", "gzip")),
+            *(report_name(name, "progress") for name in (BANK, OTHER)),
+        ],
+    )
+    assert list(store.keys("")) == ["reports/export/export-1.json"]
+    quarter = str(Quarter.of(datetime.now(UTC)))
+    assert {delivery["state"] for delivery in partners.deliveries(quarter).values()} == {"delivered"}
+    assert [call[0] for call in machine.calls].count("build_slice") == 3
+    said = json.dumps(machine.calls)
+    assert not any(number in said for number in (DEBTOR, FREE, TWICE))
+
+
+def test_all_packages_are_built_before_the_first_is_delivered(world, monkeypatch):
+    """Receivers get theirs at the same time, when all are there."""
+    (world / f"{BANK}.txt").write_text(DEBTOR)
+    (world / f"{OTHER}.txt").write_text(FREE)
+    machine = Machine("quarterly_export", monkeypatch)
+    machine.run("export-1")
+    order = [call[0] for call in machine.calls]
+    last_built = max(index for index, name in enumerate(order) if name == "build_slice")
+    assert last_built < order.index("deliver_package")
+
+
+def test_one_receivers_failure_holds_no_other_up(world, partners, server, monkeypatch):
+    """A server that is away and a missing list are reported; the rest is delivered."""
+    away = Receiver(AWAY, "Away", (AWAY,), "sftp://nogi@127.0.0.1:1/x", (server.host_key,), "receiver")
+    partners.put_receiver(away)
+    (world / f"{BANK}.txt").write_text(DEBTOR)
+    result = Machine("quarterly_export", monkeypatch).run("export-1")
+    assert (result["output"]["deliveries"], result["output"]["notDelivered"]) == (3, 2)
+    outcomes = partners.outcomes("export-1")
+    assert outcomes[f"{BANK}#{BANK}"]["status"] == "delivered"
+    assert outcomes[f"{BANK}#{OTHER}"]["error"] == "SSN_LIST_NOT_FOUND"
+    assert outcomes[f"{AWAY}#{AWAY}"]["error"] == "ReceiverUnavailableError"
+    assert (world / report_name(OTHER, "failure")).read_text().splitlines()[3] == "Error: SSN_LIST_NOT_FOUND"
+
+
+def test_a_slice_that_cannot_be_built_keeps_its_package_back(world, partners, store, monkeypatch):
+    """One failed batch is recorded, its package is not delivered, and the other organisation's is."""
+    (world / f"{BANK}.txt").write_text(DEBTOR)
+    (world / f"{OTHER}.txt").write_text(FREE)
+    real = handler_of("build_slice")
+
+    def build(event, context):
+        if event["onBehalfOf"] == OTHER:
+            raise ValueError("a fault of ours")
+        return real(event, context)
+
+    result = Machine("quarterly_export", monkeypatch, handlers={"build_slice": build}).run("export-1")
+    assert (result["output"]["deliveries"], result["output"]["notDelivered"]) == (2, 1)
+    assert partners.outcomes("export-1")[f"{BANK}#{OTHER}"]["status"] == "failed"
+    assert (world / f"{BANK}.gzip").exists()
+    assert not (world / f"{OTHER}.gzip").exists()
+    assert list(store.keys("")) == ["reports/export/export-1.json"]
+
+
+def test_functions_that_run_out_of_time_go_on_in_the_next_call(world, monkeypatch):
+    """With no spare time at all, each call does one piece of work, and the package arrives all the same."""
+    (world / f"{BANK}.txt").write_text(DEBTOR)
+    (world / f"{OTHER}.txt").write_text(FREE)
+    machine = Machine("quarterly_export", monkeypatch, seconds=60)
+    assert machine.run("export-1")["output"]["notDelivered"] == 0
+    assert [call[0] for call in machine.calls].count("deliver_package") > 4
+    assert len(delivered(world, BANK)["customers"]) == 1
+
+
+def test_a_second_run_delivers_again_only_with_a_reason(world, partners, monkeypatch):
+    """At most one delivery in a quarter; an operator may ask for another one, of one receiver."""
+    (world / f"{BANK}.txt").write_text(DEBTOR)
+    (world / f"{OTHER}.txt").write_text(FREE)
+    machine = Machine("quarterly_export", monkeypatch)
+    machine.run("export-1")
+    before = (world / f"{BANK}.gzip").stat().st_mtime_ns
+    second = machine.run("export-2")
+    assert (second["output"]["deliveries"], second["output"]["notDelivered"]) == (2, 0)
+    assert (world / f"{BANK}.gzip").stat().st_mtime_ns == before
+    assert {outcome["status"] for outcome in partners.outcomes("export-2").values()} == {"already-delivered"}
+    refused = machine.run("export-3", {"again": True})
+    assert (refused["status"], refused["error"]) == ("FAILED", "ExportNotPlanned")
+    machine.run("export-4", {"receiver": BANK, "again": True, "reason": "the receiver lost it"})
+    assert {outcome["status"] for outcome in partners.outcomes("export-4").values()} == {"delivered"}
+    assert (world / f"{BANK}.gzip").stat().st_mtime_ns > before
+
+
+def test_a_run_without_receivers_ends_well(aws, partners, store, monkeypatch):
+    """Nothing to do is no fault."""
+    result = Machine("quarterly_export", monkeypatch).run("export-1")
+    assert (result["status"], result["output"]["deliveries"]) == ("SUCCEEDED", 0)
+
+
+def test_a_step_that_fails_as_a_whole_still_leaves_no_numbers_behind(world, store, monkeypatch):
+    """When packages cannot be planned, the report says that nothing was delivered, and the numbers are deleted."""
+    (world / f"{BANK}.txt").write_text(DEBTOR)
+
+    def fail(event, context):
+        raise ValueError("a fault of ours")
+
+    result = Machine("quarterly_export", monkeypatch, handlers={"plan_packages": fail}).run("export-1")
+    assert (result["status"], result["output"]["notDelivered"]) == ("SUCCEEDED", 2)
+    assert list(store.keys("")) == ["reports/export/export-1.json"]
+
+
+def test_check_receiver_tells_what_works(world, partners, server):
+    """The operator's check goes through the real server, and leaves nothing there."""
+    check = handler_of("check_receiver")
+    result = check({"receiver": BANK}, Context())
+    assert result["works"], result
+    assert list(world.iterdir()) == []
+    partners.put_receiver(Receiver(AWAY, "Away", (AWAY,), server.url, ("ssh-ed25519 AAAA",), "receiver"))
+    refused = check({"receiver": AWAY}, Context())
+    assert not refused["works"]
+    assert refused["checks"]["hostKey"] != "ok"
+    assert refused["checks"]["login"] == "not tried"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "build_slice",
+        "check_receiver",
+        "deliver_package",
+        "plan_deliveries",
+        "plan_export",
+        "plan_packages",
+        "read_ssn_lists",
+        "report_export",
+    ],
+)
+def test_the_example_events_are_what_the_functions_read(function, world, partners):
+    """Each function takes its file in events/, one after another, as a run would call them."""
+    from tests.integration.machines import ROOT
+
+    (world / f"{BANK}.txt").write_text(DEBTOR)
+    (world / f"{OTHER}.txt").write_text(FREE)
+    order = ["plan_export", "read_ssn_lists", "plan_packages", "build_slice", "plan_deliveries", "deliver_package"]
+    order += ["report_export", "check_receiver"]
+    for step in order[: order.index(function) + 1]:
+        event = json.loads((ROOT / "events" / f"{step}.json").read_text())
+        result = handler_of(step)(event, Context())
+    assert isinstance(result, dict)
+    assert from_datetime(datetime.now(UTC)) > STAMP
