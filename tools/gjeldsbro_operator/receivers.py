@@ -5,8 +5,6 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from gjeldsbro.errors import ConfigurationError
 from gjeldsbro.services.ports import Receiver
 from gjeldsbro_operator.files import read_receiver
@@ -37,12 +35,9 @@ def _put_secret(stack: Stack, name: str, credentials: dict[str, str]) -> None:
     client = stack.secrets
     try:
         client.create_secret(Name=name, SecretString=text, KmsKeyId=stack.output("PartnerKeyArn"))
-    except ClientError as exc:
-        code = exc.response["Error"]["Code"]
-        if code == "InvalidRequestException":
+    except (client.exceptions.ResourceExistsException, client.exceptions.InvalidRequestException):
+        if "DeletedDate" in client.describe_secret(SecretId=name):
             client.restore_secret(SecretId=name)
-        elif code != "ResourceExistsException":
-            raise
         client.put_secret_value(SecretId=name, SecretString=text)
 
 

@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from gjeldsbro.adapters.partners import Partners
-from gjeldsbro.domain.identity_numbers import Accepts
+from gjeldsbro.domain.identity_numbers import Accepts, mentions_a_person
 from gjeldsbro.errors import ConfigurationError, OperatorError
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ class Stack:
         return f"{client.get_caller_identity()['Arn']} ({_local_user()})"
 
     def record(self, action: str, subject: str, reason: str | None = None) -> None:
-        """Leave a trail record of this operator."""
+        """Leave a trail record of this operator. Raises ConfigurationError when a person's number would get into it."""
+        if mentions_a_person(reason or ""):
+            raise ConfigurationError("the trail holds no identity numbers: leave them out of --reason")
         self.partners.record_trail(
             who=self.operator, action=action, subject=subject, reason=reason, now=datetime.now(UTC)
         )

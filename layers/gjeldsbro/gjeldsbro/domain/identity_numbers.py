@@ -66,6 +66,7 @@ CUSTOMER_ID_RULES = {
 }
 
 _ORGANISATION_WEIGHTS = (3, 2, 7, 6, 5, 4, 3, 2, 1)
+_PERSON = re.compile(r"(?<![0-9])[0-9]{6}[ -]?[0-9]{5}(?![0-9])")
 _ORGANISATION = re.compile(r"[0-9]{9}")
 _ISO_6523 = re.compile(r"([0-9]{4}):([0-9A-Za-z-]{1,35})")
 _NORWEGIAN_PREFIXES = ("9908", "0192", "9990")
@@ -85,6 +86,14 @@ def is_customer_id(text: str, accepts: Accepts) -> bool:
 def customer_id_fault(text: str, accepts: Accepts) -> Rule | None:
     """The rule that ``text`` breaks as a customerID (SPEC 4.2.2), or None."""
     return None if is_customer_id(text, accepts) else CUSTOMER_ID_RULES[accepts]
+
+
+def mentions_a_person(text: str) -> bool:
+    """Whether free text holds what looks like an identity number: it may be none, but the text is no place for one.
+
+    Longer numbers are none: an AWS account has 12 digits.
+    """
+    return _PERSON.search(text) is not None
 
 
 def with_check_digits(first_nine: str, remainder: int = 0) -> str | None:

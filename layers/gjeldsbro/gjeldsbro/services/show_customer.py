@@ -3,14 +3,13 @@
 The only place that shows real account ids and names. Whoever looks leaves a trail first.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from gjeldsbro.domain.customer_keys import HashKey
-from gjeldsbro.domain.identity_numbers import Accepts, customer_id_fault
+from gjeldsbro.domain.identity_numbers import Accepts, customer_id_fault, mentions_a_person
 from gjeldsbro.domain.loans import Loan, to_wire
 from gjeldsbro.domain.register import (
     CurrentLoan,
@@ -25,9 +24,6 @@ from gjeldsbro.domain.register import (
 from gjeldsbro.domain.timestamps import shorten
 from gjeldsbro.errors import InvalidMessageError, Violation
 from gjeldsbro.services.customer_lookup import LookupPartners, LookupRegister, dataset_times
-
-_PERSON = re.compile(r"[0-9]{6} ?[0-9]{5}")
-"""What looks like an identity number; the trail is no place for one."""
 
 
 class TrailPartners(LookupPartners, Protocol):
@@ -58,9 +54,9 @@ class ShowCustomer:
         The trail names the customer by its keyed hash only. Raises InvalidMessageError when operator, reason or number
         is not given in its form; then nothing was looked at.
         """
-        if not operator.strip() or _PERSON.search(operator):
+        if not operator.strip() or mentions_a_person(operator):
             raise InvalidMessageError([Violation("/operator", "must name who asks, without an identity number")])
-        if reason is not None and _PERSON.search(reason):
+        if reason is not None and mentions_a_person(reason):
             raise InvalidMessageError([Violation("/reason", "must not hold an identity number")])
         if rule := customer_id_fault(customer_id, self.accepts):
             raise InvalidMessageError([Violation("/customerID", rule)])

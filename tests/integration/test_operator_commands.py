@@ -1,0 +1,527 @@
+import datetime as dt
+import json
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import NameOID
+
+from gjeldsbro.adapters.secrets import Secrets
+from gjeldsbro.domain.quarter import Quarter
+from gjeldsbro_operator import main as command
+from gjeldsbro_operator import runs
+from gjeldsbro_operator.stack import Stack
+from gjeldsbro_population import Population, ssn_list
+
+BANK, OTHER = "920013015", "985815534"
+PERSON = Population(1, people=1, institutions=1).customer_ids[0]
+NOW = dt.datetime(2026, 11, 22, 6, tzinfo=dt.UTC)
+ROLE = "arn:aws:iam::123456789012:role/machine"
+
+
+class CloudFormation:
+    """One deployed stack; moto's own needs half of moto installed."""
+
+    def __init__(self, outputs):
+        self.outputs = [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()]
+
+    def describe_stacks(self, *, StackName):  # noqa: N803 - AWS names it so
+        """The stack, or the error that AWS answers for a name that it does not know."""
+        if StackName != "gjeldsbro-test":
+            error = {"Code": "ValidationError", "Message": f"Stack with id {StackName} does not exist"}
+            raise ClientError({"Error": error}, "DescribeStacks")
+        parameters = [{"ParameterKey": "IdentityNumbers", "ParameterValue": "synthetic"}]
+        return {"Stacks": [{"StackName": StackName, "Outputs": self.outputs, "Parameters": parameters}]}
+
+
+@pytest.fixture
+def gjeldsbro(aws, tmp_path, monkeypatch, capsys):
+    """Runs the command on a stack in moto: returns exit status, standard output (parsed with --json) and error."""
+    client = boto3.client("stepfunctions")
+    outputs = {
+        "PartnerTableName": aws["PARTNER_TABLE"],
+        "DataBucketName": aws["DATA_BUCKET"],
+        "PartnerKeyArn": boto3.client("kms").create_key()["KeyMetadata"]["Arn"],
+        "ReceiverSecretPrefix": "gjeldsbro-test/receiver/",
+        "ClientCertificateSecretName": aws["CLIENT_CERTIFICATE_SECRET"],
+        "ShowCustomerFunctionName": "show-customer",
+        "CheckReceiverFunctionName": "check-receiver",
+    }
+    for name in ("NightlyFetch", "QuarterlyExport"):
+        definition = json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}})
+        machine = client.create_state_machine(name=name, definition=definition, roleArn=ROLE)
+        outputs[f"{name}StateMachineArn"] = machine["stateMachineArn"]
+    original = Stack._client
+    monkeypatch.setattr(
+        Stack,
+        "_client",
+        lambda self, service, *rest: (
+            CloudFormation(outputs) if service == "cloudformation" else original(self, service, *rest)
+        ),
+    )
+    monkeypatch.setattr(runs, "POLL_SECONDS", 0.01)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOGNAME", "kari")
+
+    def run(*arguments, stack=True):
+        status = command.main([*(["--stack", "gjeldsbro-test"] if stack else []), *arguments])
+        printed = capsys.readouterr()
+        return status, json.loads(printed.out) if "--json" in arguments and printed.out else printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def institution_file(tmp_path):
+    """A file that onboards BANK with one provider that is fetched from."""
+    file = tmp_path / "institution.yaml"
+    file.write_text(
+        f'financialInstitutionID: "{BANK}"\nname: Testbanken Ås\nproviders:\n'
+        f'  - {{providerID: "9908:{BANK}", url: "https://fi.example.no/debt-information/v1"}}\n',
+        encoding="utf-8",
+    )
+    return file
+
+
+@pytest.fixture
+def receiver_file(tmp_path):
+    """A file that onboards BANK as a receiver, with a private key beside it."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    (tmp_path / "key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    host_key = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    file = tmp_path / "receiver.yaml"
+    file.write_text(
+        f'receiver: "{BANK}"\nname: Mottakerbanken AS\nonBehalfOf: ["{BANK}", "{OTHER}"]\n'
+        f'sftp:\n  url: sftp://nogi@127.0.0.1:2222/debt\n  hostKeys: ["{host_key}"]\n  privateKeyFile: key\n'
+    )
+    return file
+
+
+@pytest.fixture
+def outcomes(monkeypatch, partners):
+    """Stands in for the flow: the next run that is started leaves these outcomes. Returns the started requests."""
+    started = []
+
+    def prepare(found):
+        original = runs.start
+
+        def start(stack, flow, request, now=None):
+            execution = original(stack, flow, request, now)
+            started.append((flow.name, request))
+            for subject, outcome in found.items():
+                partners.put_outcome(execution.run, subject, outcome, NOW)
+            return execution
+
+        for module in ("nightly", "export"):
+            monkeypatch.setattr(f"gjeldsbro_operator.{module}.start", start)
+        return started
+
+    return prepare
+
+
+def trail_of(partners):
+    """(action, subject, reason) of the trail, oldest first."""
+    return [(e["action"], e["subject"], e.get("reason")) for e in partners.trail(NOW - dt.timedelta(days=99999))]
+
+
+def test_an_institution_is_onboarded_listed_and_left_alone_when_nothing_changed(gjeldsbro, institution_file, partners):
+    """Putting the same file twice changes nothing the second time and leaves one trail record."""
+    status, value, _ = gjeldsbro("institution", "put", str(institution_file), "--reason", "new bank", "--json")
+    assert (status, value["state"]) == (0, "created")
+    assert gjeldsbro("institution", "put", str(institution_file), "--json")[1]["state"] == "unchanged"
+    status, value, _ = gjeldsbro("institution", "list", "--json")
+    assert [one["name"] for one in value["institutions"]] == ["Testbanken Ås"]
+    assert "Testbanken Ås" in gjeldsbro("institution", "list")[1]
+    assert trail_of(partners) == [("institution put", f"institution {BANK}", "new bank")]
+    assert partners.trail(NOW - dt.timedelta(days=99999))[0]["who"].startswith("arn:aws:")
+
+
+def test_a_dropped_provider_is_kept_as_ended(gjeldsbro, institution_file, partners):
+    """Its data stays visible until its successor's first accepted dataset, so the record must stay too."""
+    gjeldsbro("institution", "put", str(institution_file))
+    text = institution_file.read_text().replace(f"9908:{BANK}", f"9908:{OTHER}")
+    institution_file.write_text(text)
+    assert gjeldsbro("institution", "put", str(institution_file), "--json")[1]["state"] == "changed"
+    providers = {provider.provider: provider.ended for provider in partners.institution(BANK).providers}
+    assert providers == {f"9908:{OTHER}": False, f"9908:{BANK}": True}
+    institution_file.write_text(text.replace(f"9908:{OTHER}", f"9908:{BANK}"))
+    gjeldsbro("institution", "put", str(institution_file))
+    assert not partners.institution(BANK).provider(f"9908:{BANK}").ended
+
+
+def test_a_wrong_file_stores_nothing(gjeldsbro, institution_file, partners):
+    """Every broken rule is a line of its own on standard error, with file, place and rule."""
+    institution_file.write_text(institution_file.read_text().replace("https", "http").replace(BANK, "1", 1))
+    status, out, err = gjeldsbro("institution", "put", str(institution_file))
+    assert (status, out) == (1, "")
+    assert len(err.splitlines()) == 2
+    assert all(line.startswith(f"gjeldsbro: {institution_file}: ") for line in err.splitlines())
+    assert partners.institutions() == []
+    assert trail_of(partners) == []
+
+
+def test_removing_an_institution_ends_it_and_starts_the_withdrawal(gjeldsbro, institution_file, partners, outcomes):
+    """No more pushes or fetches from now on; a run for this institution withdraws its data."""
+    gjeldsbro("institution", "put", str(institution_file))
+    started = outcomes({f"{BANK}#9908:{BANK}": {"status": "loaded", "removed": 7, "withdrawn": True}})
+    status, out, _ = gjeldsbro("institution", "remove", BANK, "--wait")
+    assert status == 0
+    assert "withdrawn" in out
+    assert started == [("nightly", {"institution": BANK})]
+    assert partners.institution(BANK).ended
+    assert gjeldsbro("institution", "remove", OTHER)[0] == 1
+
+
+def test_a_receivers_credentials_go_to_secrets_manager_only(gjeldsbro, receiver_file, partners, aws):
+    """The table holds the secret's name; the functions read the secret as the command wrote it."""
+    status, value, _ = gjeldsbro("receiver", "put", str(receiver_file), "--json")
+    assert (status, value["state"]) == (0, "created")
+    receiver = partners.receiver(BANK)
+    assert receiver.secret == f"gjeldsbro-test/receiver/{BANK}"
+    secret = Secrets(boto3.client("secretsmanager")).receiver(receiver.secret)
+    assert secret.private_key == (receiver_file.parent / "key").read_text().rstrip("\n")
+    items = boto3.client("dynamodb").scan(TableName=aws["PARTNER_TABLE"])["Items"]
+    assert "PRIVATE KEY" not in str(items)
+    described = boto3.client("secretsmanager").describe_secret(SecretId=receiver.secret)
+    assert described["KmsKeyId"].startswith("arn:aws:kms:")
+
+
+def test_a_receiver_can_be_changed_ended_and_onboarded_again(gjeldsbro, receiver_file, partners):
+    """A changed password is used from then on; ending deletes the credentials; coming back restores them."""
+    gjeldsbro("receiver", "put", str(receiver_file))
+    (receiver_file.parent / "password").write_text("s3cret\n")
+    receiver_file.write_text(receiver_file.read_text().replace("privateKeyFile: key", "passwordFile: password"))
+    assert gjeldsbro("receiver", "put", str(receiver_file), "--json")[1]["state"] == "changed"
+    name = partners.receiver(BANK).secret
+    assert Secrets(boto3.client("secretsmanager")).receiver(name) == ("s3cret", None, None)
+    assert gjeldsbro("receiver", "remove", BANK)[0] == 0
+    assert partners.receivers() == []
+    assert gjeldsbro("receiver", "remove", BANK)[0] == 1
+    assert gjeldsbro("receiver", "put", str(receiver_file))[0] == 0
+    assert Secrets(boto3.client("secretsmanager")).receiver(name).password == "s3cret"
+    assert "Mottakerbanken AS" in gjeldsbro("receiver", "list")[1]
+
+
+@pytest.mark.parametrize(("works", "expected"), [(True, 0), (False, 1)])
+def test_checking_a_receiver_says_what_works(gjeldsbro, receiver_file, monkeypatch, partners, works, expected):
+    """Each check is shown with its result; the exit status says whether all of it works."""
+    asked = []
+    checks = {"connect": "ok", "hostKey": "ok" if works else "another key"}
+
+    def invoke(self, output, payload):
+        asked.append((output, payload))
+        return {"receiver": BANK, "works": works, "checks": checks}
+
+    monkeypatch.setattr(Stack, "invoke", invoke)
+    gjeldsbro("receiver", "put", str(receiver_file))
+    status, out, _ = gjeldsbro("receiver", "check", BANK)
+    assert status == expected
+    assert "host key" in out
+    assert asked == [("CheckReceiverFunctionName", {"receiver": BANK})]
+    assert gjeldsbro("receiver", "check", OTHER)[0] == 1
+    assert trail_of(partners)[-1][:2] == ("receiver check", f"receiver {BANK}")
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [("loaded", 0), ("unchanged", 0), ("refused", 1), ("held", 1), ("failed", 1), (None, 1)]
+)
+def test_a_nightly_run_succeeds_only_if_every_dataset_was_taken(
+    gjeldsbro, institution_file, outcomes, status, expected
+):
+    """Refused, held, failed and missing datasets make the exit status 1, and the table says why."""
+    gjeldsbro("institution", "put", str(institution_file))
+    outcome = {"status": status, "added": 3, "reason": "because"}
+    outcomes({} if status is None else {f"{BANK}#9908:{BANK}": outcome})
+    code, value, _ = gjeldsbro("nightly", "run", "--wait", "--json")
+    assert code == expected
+    assert value["state"] == "SUCCEEDED"
+    assert [dataset["status"] for dataset in value["datasets"]] == [status or "missing"]
+
+
+def test_a_run_that_failed_as_a_whole_is_not_a_success(gjeldsbro, institution_file, monkeypatch, outcomes):
+    """A state machine that fails says so with its error, even if every dataset has an outcome."""
+    gjeldsbro("institution", "put", str(institution_file))
+    outcomes({f"{BANK}#9908:{BANK}": {"status": "loaded"}})
+    failing = {"StartAt": "F", "States": {"F": {"Type": "Fail", "Error": "ConfigurationError", "Cause": "no table"}}}
+    client = boto3.client("stepfunctions")
+    machine = next(m for m in client.list_state_machines()["stateMachines"] if m["name"] == "NightlyFetch")
+    client.update_state_machine(stateMachineArn=machine["stateMachineArn"], definition=json.dumps(failing))
+    status, value, _ = gjeldsbro("nightly", "run", "--wait", "--json")
+    assert status == 1
+    assert value["error"] == "ConfigurationError: no table"
+
+
+def test_a_run_without_waiting_names_itself(gjeldsbro, institution_file, outcomes, partners):
+    """The run's name is the execution's, and status shows it later."""
+    gjeldsbro("institution", "put", str(institution_file))
+    outcomes({f"{BANK}#9908:{BANK}": {"status": "loaded", "added": 3}})
+    status, value, _ = gjeldsbro("nightly", "run", "--json")
+    assert status == 0
+    assert value["run"].startswith("night-2")
+    assert value["executionArn"].endswith(value["run"])
+    status, shown, _ = gjeldsbro("nightly", "status", "--run", value["run"], "--json")
+    assert [dataset["added"] for dataset in shown["datasets"]] == [3]
+    assert gjeldsbro("nightly", "status", "--run", "night-0")[0] == 1
+    assert trail_of(partners)[-1][:2] == ("nightly run", "all institutions")
+
+
+def test_a_run_needs_something_to_fetch(gjeldsbro, institution_file):
+    """An unknown institution, one that only pushes, and an empty stack are told apart."""
+    assert "no institution delivers" in gjeldsbro("nightly", "run")[2]
+    institution_file.write_text(
+        f'financialInstitutionID: "{BANK}"\nname: x\nproviders: [{{providerID: "9908:{BANK}"}}]\n'
+    )
+    gjeldsbro("institution", "put", str(institution_file))
+    assert "no provider of" in gjeldsbro("nightly", "run", "--institution", BANK)[2]
+    assert "there is no institution" in gjeldsbro("nightly", "run", "--institution", OTHER)[2]
+
+
+def test_a_held_dataset_is_shown_and_released(gjeldsbro, institution_file, partners, outcomes):
+    """Release fetches again with the hold off; there must be something held."""
+    gjeldsbro("institution", "put", str(institution_file))
+    assert gjeldsbro("nightly", "release", BANK)[0] == 1
+    dataset = partners.take_lease(BANK, f"9908:{BANK}", "night-1", NOW, 60)
+    last = {"run": "night-1", "status": "held", "at": "2026-11-22T05:05:00.0000000Z", "reason": "60 % fewer"}
+    partners.update_dataset(dataset, "night-1", held=True, customers=120, last_run=last, lease=None)
+    status, value, _ = gjeldsbro("nightly", "status", "--json")
+    assert (status, value["datasets"][0]["held"], value["datasets"][0]["lastRun"]["status"]) == (0, True, "held")
+    out = gjeldsbro("nightly", "status")[1]
+    assert "60 % fewer" in out
+    assert "2026-11-22 05:05:00Z" in out
+    started = outcomes({f"{BANK}#9908:{BANK}": {"status": "loaded"}})
+    assert gjeldsbro("nightly", "release", BANK, "--wait", "--reason", "merger")[0] == 0
+    assert started == [("nightly", {"institution": BANK, "hold": False})]
+    assert trail_of(partners)[-1] == ("nightly release", f"institution {BANK}", "merger")
+
+
+def test_an_export_succeeds_only_if_every_package_is_there(gjeldsbro, receiver_file, outcomes):
+    """Delivered now or before is good; refused, failed and missing are not; an unknown list is shown only."""
+    assert gjeldsbro("export", "run")[0] == 1
+    gjeldsbro("receiver", "put", str(receiver_file))
+    found = {
+        f"{BANK}#{BANK}": {"status": "delivered", "customers": 9, "bytes": 512},
+        f"{BANK}#{OTHER}": {"status": "already-delivered"},
+        f"{BANK}#{PERSON[:9]}": {"status": "refused", "error": "UNKNOWN_ORGANIZATION"},
+    }
+    outcomes(found)
+    status, out, _ = gjeldsbro("export", "run", "--wait")
+    assert status == 0
+    assert "UNKNOWN_ORGANIZATION" in out
+    assert "--again" in out
+    outcomes({f"{BANK}#{OTHER}": {"status": "refused", "error": "SSN_LIST_NOT_FOUND", "reason": "told"}})
+    status, value, _ = gjeldsbro("export", "run", "--wait", "--json")
+    assert status == 1
+    assert {one["onBehalfOf"]: one["status"] for one in value["deliveries"]}[OTHER] == "refused"
+
+
+def test_a_second_delivery_needs_a_reason_that_is_recorded(gjeldsbro, receiver_file, outcomes, partners):
+    """Receiver, quarter, again and reason reach the flow; the trail keeps the reason."""
+    gjeldsbro("receiver", "put", str(receiver_file))
+    started = outcomes({})
+    with pytest.raises(SystemExit) as usage:
+        gjeldsbro("export", "run", "--again")
+    assert usage.value.code == 2
+    with pytest.raises(SystemExit):
+        gjeldsbro("export", "run", "--quarter", "2026-5")
+    gjeldsbro("export", "run", "--receiver", BANK, "--quarter", "2026-4", "--again", "--reason", "lost file")
+    request = {"receiver": BANK, "quarter": "2026-4", "again": True, "reason": "lost file"}
+    assert started == [("export", request)]
+    assert trail_of(partners)[-1] == ("export run again", f"receiver {BANK}, quarter 2026-4", "lost file")
+    assert gjeldsbro("export", "run", "--receiver", OTHER)[0] == 1
+
+
+def test_export_status_shows_what_was_delivered_and_what_is_missing(gjeldsbro, receiver_file, partners):
+    """The default quarter is the present one."""
+    gjeldsbro("receiver", "put", str(receiver_file))
+    quarter = str(Quarter.of(dt.datetime.now(dt.UTC)))
+    partners.claim_delivery(BANK, BANK, quarter, "export-1", again=False)
+    partners.update_delivery(BANK, BANK, quarter, "export-1", {"state": "delivered", "customers": 9, "bytes": 512})
+    status, value, _ = gjeldsbro("export", "status", "--json")
+    states = {one["onBehalfOf"]: one["state"] for one in value["deliveries"]}
+    assert (status, states) == (0, {BANK: "delivered", OTHER: "not delivered"})
+    assert "not delivered" in gjeldsbro("export", "status", "--quarter", "2020-1")[1]
+
+
+def test_showing_a_customer_names_the_operator_and_prints_kroner(gjeldsbro, monkeypatch):
+    """The function gets who asks and why; amounts are shown in kroner, per institution."""
+    asked = []
+    loan = {
+        "type": "creditFacility",
+        "timestamp": "2026-11-22T01:02:03.123Z",
+        "accountID": "12041234567",
+        "accountName": "Kort på [reise]",
+        "creditLimit": "12345678",
+        "interestBearingBalance": "5",
+        "nonInterestBearingBalance": "100",
+        "nominalInterestRate": "1020",
+        "installmentCharges": "0",
+        "coBorrower": "2",
+        "providerID": f"9908:{BANK}",
+        "source": "dataset",
+    }
+
+    def invoke(self, output, payload):
+        asked.append((output, payload))
+        one = {"financialInstitutionID": BANK, "name": "Testbanken", "loans": [loan], "sources": []}
+        return {"institutionsWithDebt": [BANK], "conflicts": 0, "institutions": [one]}
+
+    monkeypatch.setattr(Stack, "invoke", invoke)
+    status, out, _ = gjeldsbro("show-customer", PERSON, "--reason", "access request")
+    assert status == 0
+    for text in ("123 456.78", "1.05", "10.20 %", "has one", "Kort på [reise]", "2026-11-22 01:02:03Z", "Testbanken"):
+        assert text in out
+    (output, payload) = asked[0]
+    assert output == "ShowCustomerFunctionName"
+    assert (payload["customerID"], payload["reason"]) == (PERSON, "access request")
+    assert payload["operator"].startswith("arn:aws:")
+    status, _, err = gjeldsbro("show-customer", PERSON[:-1])
+    assert (status, PERSON[:-1] in err) == (1, False)
+
+
+def test_our_client_certificate_is_stored_when_it_fits_its_key(gjeldsbro, tmp_path, aws, partners):
+    """The functions read it as it was stored; a key of another certificate or an expired one is refused."""
+    key, other = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gjeldsbro")])
+    now = dt.datetime.now(dt.UTC)
+
+    def certificate(until):
+        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        builder = builder.serial_number(1).not_valid_before(now - dt.timedelta(days=9)).not_valid_after(until)
+        return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+    def pem(private_key):
+        return private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    files = [tmp_path / "cert.pem", tmp_path / "key.pem"]
+    files[0].write_bytes(certificate(now + dt.timedelta(days=9)))
+    files[1].write_bytes(pem(key))
+    assert gjeldsbro("certificate", "put", *map(str, files))[0] == 0
+    stored = Secrets(boto3.client("secretsmanager")).client_certificate(aws["CLIENT_CERTIFICATE_SECRET"])
+    assert stored == (files[0].read_text(), files[1].read_text())
+    assert trail_of(partners)[-1][0] == "certificate put"
+    files[1].write_bytes(pem(other))
+    assert "does not belong" in gjeldsbro("certificate", "put", *map(str, files))[2]
+    files[1].write_bytes(pem(key))
+    files[0].write_bytes(certificate(now - dt.timedelta(days=1)))
+    assert "not valid now" in gjeldsbro("certificate", "put", *map(str, files))[2]
+    assert "no PEM certificate" in gjeldsbro("certificate", "put", str(files[1]), str(files[1]))[2]
+
+
+def test_the_trail_is_shown(gjeldsbro, institution_file):
+    """Who, when, what and why of the last days."""
+    gjeldsbro("institution", "put", str(institution_file), "--reason", "new bank")
+    status, value, _ = gjeldsbro("trail", "--json")
+    assert status == 0
+    assert [(entry["action"], entry["reason"]) for entry in value["trail"]] == [("institution put", "new bank")]
+    assert "new bank" in gjeldsbro("trail")[1]
+
+
+def test_a_reason_may_not_mention_a_person(gjeldsbro, institution_file, partners):
+    """The trail is kept for years and holds no identity numbers; the refusal does not repeat it."""
+    status, _, err = gjeldsbro("institution", "put", str(institution_file), "--reason", f"asked by {PERSON}")
+    assert status == 1
+    assert PERSON not in err
+    assert partners.institutions() == []
+
+
+def test_a_missing_stack_or_output_is_one_clear_line(gjeldsbro, monkeypatch, tmp_path):
+    """No traceback, the exit status is 1, and the line names what is missing."""
+    monkeypatch.setenv("GJELDSBRO_STACK", "nowhere")
+    status, _, err = gjeldsbro("institution", "list", stack=False)
+    assert (status, err) == (1, "gjeldsbro: there is no stack nowhere in this account and Region\n")
+    monkeypatch.delenv("GJELDSBRO_STACK")
+    with pytest.raises(SystemExit) as usage:
+        gjeldsbro("institution", "list", stack=False)
+    assert usage.value.code == 2
+    with pytest.raises(SystemExit):
+        gjeldsbro("--local", "institution", "list")
+    monkeypatch.setenv("GJELDSBRO_STACK_FILE", str(tmp_path / "stack.json"))
+    status, _, err = gjeldsbro("institution", "list", "--local", stack=False)
+    assert (status, "is the local stack up" in err.splitlines()[-1]) == (1, True)
+    (tmp_path / "stack.json").write_text("{}")
+    assert "not a local stack file" in gjeldsbro("institution", "list", "--local", stack=False)[2]
+
+
+def test_a_list_is_checked_as_the_export_reads_it(gjeldsbro, tmp_path):
+    """Counts, invalid and duplicate entries; a list that the export refuses is refused with the same code."""
+    numbers = Population(1, people=10, institutions=1).customer_ids
+    file = tmp_path / f"{BANK}.txt"
+    file.write_bytes(ssn_list(numbers, invalid=["abc"], duplicates=[numbers[0]]))
+    for arguments, stack in ((["check-list", str(file), "--json"], True), (["check-list", str(file), "--json"], False)):
+        status, value, _ = gjeldsbro(*arguments, stack=stack)
+        assert status == 0
+        assert (value["numbersInList"], value["numbersInPackage"]) == (12, 10)
+        assert (value["firstInvalid"], value["firstDuplicates"]) == (["abc"], [numbers[0]])
+        assert value["fileNameIsOrganisation"]
+    assert "Numbers in package: 10" in gjeldsbro("check-list", str(file), stack=False)[1]
+    status, value, _ = gjeldsbro("check-list", str(file), "--accepts", "production", "--json", stack=False)
+    assert (status, value["error"]) == (1, "NO_VALID_NUMBERS")
+    (tmp_path / "list.csv").write_bytes(b"")
+    status, value, _ = gjeldsbro("check-list", str(tmp_path / "list.csv"), "--json", stack=False)
+    assert (status, value["error"], value["fileNameIsOrganisation"]) == (1, "SSN_LIST_EMPTY", False)
+    assert gjeldsbro("check-list", str(tmp_path / "missing.txt"), stack=False)[0] == 1
+
+
+def test_a_population_is_written_to_files(gjeldsbro, tmp_path):
+    """Datasets, institution files that `institution put` takes, and an SSN list come from the same seed."""
+    folder = tmp_path / "data"
+    options = ("--people", "60", "--institutions", "6", "--seed", "4")
+    arguments = (
+        "datasets",
+        *options,
+        "--out",
+        str(folder),
+        "--page-size",
+        "10",
+        "--url",
+        "https://fi.example.no/debt-information/v1",
+    )
+    status, value, _ = gjeldsbro("population", *arguments, "--json", stack=False)
+    assert status == 0
+    population = Population(4, people=60, institutions=6)
+    assert sum(dataset["customers"] for dataset in value["datasets"]) == sum(
+        population.count(*dataset) for dataset in population.datasets
+    )
+    pages = sorted(folder.glob("*/*/*.json"))
+    assert len(pages) == sum(dataset["pages"] for dataset in value["datasets"])
+    for file in sorted(folder.glob("institution-*.yaml")):
+        assert gjeldsbro("institution", "put", str(file))[0] == 0
+    file = tmp_path / f"{BANK}.txt"
+    options += ("--out", str(file), "--count", "20", "--invalid", "2", "--duplicates", "1")
+    assert gjeldsbro("population", "ssn-list", *options, stack=False)[0] == 0
+    assert len(file.read_text().split(",")) == 23
+    status, value, _ = gjeldsbro("population", "describe", "--people", "60", "--night", "2", "--json", stack=False)
+    assert (status, value["night"]) == (0, 2)
+    wrong = (*options[:-4], "--invalid", "21")
+    assert gjeldsbro("population", "ssn-list", *wrong, stack=False)[0] == 1
+
+
+def test_an_aws_error_is_one_clear_line(gjeldsbro, partners, aws):
+    """What AWS refuses is named by operation and code."""
+    boto3.client("dynamodb").delete_table(TableName=aws["PARTNER_TABLE"])
+    status, _, err = gjeldsbro("receiver", "list")
+    assert status == 1
+    assert err.startswith("gjeldsbro: Query: ResourceNotFoundException")
+
+
+def test_what_the_function_raised_is_shown(gjeldsbro, monkeypatch):
+    """A function's error comes back under its own name."""
+    import io
+
+    class Client:
+        def invoke(self, **_):
+            payload = json.dumps({"errorType": "InvalidMessageError", "errorMessage": "/customerID: must be synthetic"})
+            return {"FunctionError": "Unhandled", "Payload": io.BytesIO(payload.encode())}
+
+    original = Stack._client
+    monkeypatch.setattr(
+        Stack,
+        "_client",
+        lambda self, service, *rest: Client() if service == "lambda" else original(self, service, *rest),
+    )
+    status, _, err = gjeldsbro("show-customer", PERSON)
+    assert (status, err) == (1, "gjeldsbro: InvalidMessageError: /customerID: must be synthetic\n")

@@ -1,0 +1,202 @@
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from gjeldsbro.domain.identity_numbers import mentions_a_person
+from gjeldsbro.services.ports import Provider
+from gjeldsbro_operator.files import InvalidFileError, read_institution, read_receiver
+from gjeldsbro_operator.keys import private_key_fault
+
+INSTITUTION = """\
+financialInstitutionID: "920013015"
+name: Testbanken AS
+providers:
+  - providerID: "9908:920013015"
+    url: https://fi.example.no/debt-information/v1/
+"""
+KEY = ed25519.Ed25519PrivateKey.generate()
+HOST_KEY = KEY.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+RECEIVER = f"""\
+receiver: "920013015"
+name: Mottakerbanken AS
+onBehalfOf: ["920013015", "985815534"]
+sftp:
+  url: sftp://nogi@sftp.bank.no:22/debt/exchange
+  hostKeys: ["{HOST_KEY}"]
+  privateKeyFile: key
+"""
+
+
+def private_key(key, passphrase=None):
+    """An OpenSSH private key file's text."""
+    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, encryption).decode()
+
+
+def written(folder, text, name="file.yaml"):
+    """The path of a file with this text."""
+    path = Path(folder) / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def faults(read, *arguments, **options):
+    """What a refusal says, without the file's name."""
+    with pytest.raises(InvalidFileError) as refused:
+        read(*arguments, **options)
+    return [line.partition(": ")[2] for line in refused.value.lines]
+
+
+def test_an_institution_file_becomes_an_institution(tmp_path):
+    """The shortest file of the contract has the default limit; the URL loses its last slash."""
+    institution = read_institution(written(tmp_path, INSTITUTION), local=False)
+    assert institution.institution == "920013015"
+    assert institution.max_shrink_percent == 30
+    assert institution.providers == (Provider("9908:920013015", "https://fi.example.no/debt-information/v1"),)
+
+
+def test_ids_without_quotes_are_read_as_text(tmp_path):
+    """YAML takes an unquoted organisation number for a number; the operator means the id."""
+    text = INSTITUTION.replace('"', "")
+    assert read_institution(written(tmp_path, text), local=False).institution == "920013015"
+
+
+def test_a_provider_may_push_only_or_have_a_whole_url(tmp_path):
+    """Without a url a provider pushes only; datasetUrl may hold a query."""
+    text = (
+        INSTITUTION.replace("    url: https://fi.example.no/debt-information/v1/\n", "")
+        + '  - {providerID: "0007:5569622441", datasetUrl: "https://fi.example.se/all?fi=1"}\n'
+    )
+    push_only, whole = read_institution(written(tmp_path, text), local=False).providers
+    assert not push_only.delivers_datasets
+    assert whole.dataset_url == "https://fi.example.se/all?fi=1"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "place"),
+    [
+        ('"920013015"', '"920013016"', "financialInstitutionID"),
+        ('"9908:920013015"', '"9908:920013016"', "providers.0.providerID"),
+        ("name: Testbanken AS", "name: ' '", "name"),
+        ("name: Testbanken AS", "nmae: Testbanken AS", "nmae"),
+        ("providers:", "maxShrinkPercent: 101\nproviders:", "maxShrinkPercent"),
+        ("providers:", "maxShrinkPercent: '30'\nproviders:", "maxShrinkPercent"),
+        ("https://", "http://", "providers.0.url"),
+        ("https://", "ftp://", "providers.0.url"),
+        ("https://", "https://user@", "providers.0.url"),
+        ("https://fi.example.no", "https://", "providers.0.url"),
+        ("/v1/", "/v1?x=1", "providers.0.url"),
+        ("/v1/", "/v1/\n    caFile: nothing.pem", "providers.0.caFile"),
+        ("/v1/", "/v1/\n    caFile: file.yaml", "providers.0.caFile"),
+    ],
+)
+def test_a_broken_rule_of_an_institution_file_is_named_with_its_place(tmp_path, before, after, place):
+    """Each fault says where it is, so that the operator can mend it without guessing."""
+    file = written(tmp_path, INSTITUTION.replace(before, after, 1))
+    assert any(fault.startswith(f"{place}: ") for fault in faults(read_institution, file, local=False))
+
+
+def test_all_faults_of_a_file_are_named_at_once(tmp_path):
+    """An operator mends a file once, not once for each fault."""
+    text = INSTITUTION.replace("https:", "http:").replace('"920013015"', "1", 1)
+    assert len(faults(read_institution, written(tmp_path, text), local=False)) == 2
+
+
+def test_one_provider_may_not_occur_twice(tmp_path):
+    """A provider's dataset exists once."""
+    text = INSTITUTION + '  - {providerID: "9908:920013015"}\n'
+    assert "may occur once" in str(faults(read_institution, written(tmp_path, text), local=False))
+
+
+@pytest.mark.parametrize("text", ["- a list\n", "just text", "a: [", "a: !!python/object:os.system x"])
+def test_what_is_not_a_yaml_mapping_is_refused(tmp_path, text):
+    """Lists, texts, broken YAML and YAML that would build objects are no institution files."""
+    assert faults(read_institution, written(tmp_path, text), local=False)
+    with pytest.raises(Exception, match="no file"):
+        read_institution(tmp_path / "missing.yaml", local=False)
+
+
+def test_plain_http_is_for_a_local_stack_only(tmp_path):
+    """The simulator on loopback needs no TLS; a real institution always does."""
+    file = written(tmp_path, INSTITUTION.replace("https:", "http:"))
+    assert read_institution(file, local=True).providers[0].url == "http://fi.example.no/debt-information/v1"
+
+
+def test_a_receiver_file_becomes_a_receiver_and_a_secret(tmp_path):
+    """Credentials are read from the named files and kept apart from the record."""
+    text = private_key(KEY)
+    written(tmp_path, text, "key")
+    receiver, credentials = read_receiver(written(tmp_path, RECEIVER), "stack/receiver/")
+    assert receiver.on_behalf_of == ("920013015", "985815534")
+    assert receiver.secret == "stack/receiver/920013015"
+    assert receiver.host_keys == (HOST_KEY,)
+    assert receiver.read_back
+    assert credentials == {"privateKey": text.rstrip("\n")}
+    assert "PRIVATE KEY" not in repr(receiver)
+
+
+def test_a_password_file_loses_its_line_end_only(tmp_path):
+    """Editors end a file with a line end that is not part of the password; blanks may be."""
+    written(tmp_path, " s3cret \n", "password")
+    text = RECEIVER.replace("privateKeyFile: key", "passwordFile: password\n  readBack: false")
+    receiver, credentials = read_receiver(written(tmp_path, text), "")
+    assert credentials == {"password": " s3cret "}
+    assert not receiver.read_back
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "place"),
+    [
+        ('receiver: "920013015"', 'receiver: "920013016"', "receiver"),
+        ('"985815534"', '"985815535"', "onBehalfOf.1"),
+        ('"985815534"', '"920013015"', "onBehalfOf"),
+        ('["920013015", "985815534"]', "[]", "onBehalfOf"),
+        ("sftp://nogi@", "sftp://", "sftp.url"),
+        ("sftp://nogi@", "https://nogi@", "sftp.url"),
+        ("sftp://nogi@", "sftp://nogi:secret@", "sftp.url"),
+        (HOST_KEY, "ssh-ed25519 AAAA", "sftp.hostKeys"),
+        (f'["{HOST_KEY}"]', "[]", "sftp.hostKeys"),
+        ("  privateKeyFile: key\n", "", "sftp"),
+        ("  privateKeyFile: key\n", "  privateKeyFile: key\n  passwordFile: key\n", "sftp"),
+        ("  privateKeyFile: key\n", "  passwordFile: key\n  passphraseFile: key\n", "sftp"),
+        ("privateKeyFile: key", "privateKeyFile: missing", "sftp.privateKeyFile"),
+        ("privateKeyFile: key", "privateKeyFile: file.yaml", "sftp.privateKeyFile"),
+    ],
+)
+def test_a_broken_rule_of_a_receiver_file_is_named_with_its_place(tmp_path, before, after, place):
+    """A receiver that could not work is refused before anything of it is stored."""
+    written(tmp_path, private_key(KEY), "key")
+    found = faults(read_receiver, written(tmp_path, RECEIVER.replace(before, after, 1)), "")
+    assert any(fault.startswith(f"{place}: ") for fault in found)
+
+
+def test_a_private_key_is_tried_with_its_passphrase():
+    """A key that cannot be opened, or that SSH does not use, is refused now and not in the night of the export."""
+    closed = private_key(KEY, b"open sesame")
+    assert private_key_fault(private_key(KEY), None) is None
+    assert private_key_fault(private_key(rsa.generate_private_key(65537, 2048)), None) is None
+    assert private_key_fault(closed, "open sesame") is None
+    assert "passphraseFile" in private_key_fault(closed, None)
+    assert "passphraseFile" in private_key_fault(closed, "wrong")
+    assert "kind" in private_key_fault(
+        dsa.generate_private_key(2048)
+        .private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        .decode(),
+        None,
+    )
+
+
+def test_text_for_the_trail_may_not_mention_a_person():
+    """An identity number is found in free text; the twelve digits of an AWS account are none."""
+    assert mentions_a_person("asked by 179120 99997")
+    assert mentions_a_person("17912099997")
+    assert not mentions_a_person("arn:aws:iam::123456789012:user/kari")
+    assert not mentions_a_person("institution 920013015")
