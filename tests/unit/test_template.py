@@ -1,0 +1,142 @@
+"""What must hold of template.yaml as a whole, and of the names that tie it to code, events and flows."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tests.cloudformation import ROOT, TEMPLATE, Deployed, functions, lint, properties, resources, template
+
+SNAKE = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def folder(function: str) -> str:
+    """FetchPagesFunction -> fetch_pages."""
+    return SNAKE.sub("_", function.removesuffix("Function")).lower()
+
+
+def test_the_template_is_clean_to_cfn_lint() -> None:
+    """cfn-lint, with the SAM transform, has nothing to say about the template."""
+    assert lint(TEMPLATE.read_text()) == []
+
+
+def test_every_parameter_is_described() -> None:
+    """Whoever deploys reads what a parameter does in the template itself."""
+    assert [name for name, parameter in template()["Parameters"].items() if not parameter.get("Description")] == []
+
+
+@pytest.mark.parametrize("function", functions())
+def test_a_function_is_called_after_its_folder(function: str) -> None:
+    """FetchPagesFunction is functions/fetch_pages/fetch_pages.py, and has a sample event of that name."""
+    name = folder(function)
+    assert functions()[function]["CodeUri"] == f"functions/{name}"
+    assert functions()[function]["Handler"] == f"{name}.lambda_handler"
+    assert (ROOT / "functions" / name / f"{name}.py").is_file()
+    assert (ROOT / "events" / f"{name}.json").is_file()
+
+
+def test_no_folder_or_event_is_left_over() -> None:
+    """Every folder in functions/ is deployed, and every sample event belongs to one."""
+    expected = {folder(function) for function in functions()}
+    assert {path.name for path in (ROOT / "functions").iterdir() if path.is_dir()} == expected
+    assert {path.stem for path in (ROOT / "events").glob("*.json")} == expected
+
+
+@pytest.mark.parametrize("function", functions())
+def test_a_function_logs_where_retention_is_set(function: str) -> None:
+    """Each function has a log group of its own, made before its first line, that forgets after a while."""
+    group = functions()[function]["LoggingConfig"]["LogGroup"]["Ref"]
+    assert group == function.removesuffix("Function") + "LogGroup"
+    assert properties(group)["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+def test_no_log_group_keeps_its_lines_for_ever() -> None:
+    """All log groups, the flows' and the API's too, have a retention."""
+    groups = resources("AWS::Logs::LogGroup")
+    assert groups
+    assert all(group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
+
+
+def test_the_variables_are_those_that_the_functions_read() -> None:
+    """Every field of a function's settings is a variable of the template, and every variable is read by somebody."""
+    read = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
+    for path in (ROOT / "functions").glob("*/*.py"):
+        read |= _settings(path)
+    assert set(template()["Globals"]["Function"]["Environment"]["Variables"]) == read
+
+
+def _settings(path: Path) -> set[str]:
+    body = re.search(r"class \w+\(Settings\):\n(.*?)(?=\n\S|\Z)", path.read_text(), re.DOTALL)
+    return set() if body is None else {name.upper() for name in re.findall(r"^    (\w+):", body[1], re.MULTILINE)}
+
+
+def test_the_api_waits_longer_than_its_function() -> None:
+    """API Gateway gives up after 29 s, so its function must have answered by then."""
+    assert functions()["ReceivePushFunction"]["Timeout"] <= 29
+
+
+def test_a_lease_outlives_every_function() -> None:
+    """A dataset's lease is longer than any invocation (decision 5), so that two runs never write side by side."""
+    from gjeldsbro.services.night.common import LEASE_SECONDS
+
+    assert max(function["Timeout"] for function in functions().values()) < LEASE_SECONDS
+
+
+def test_answers_of_api_gateway_follow_spec() -> None:
+    """Whatever API Gateway answers by itself has the three fields of SPEC 4.4 and is JSON."""
+    answers = properties("Api")["GatewayResponses"]
+    assert {"REQUEST_TOO_LARGE", "THROTTLED", "DEFAULT_4XX", "DEFAULT_5XX"} <= answers.keys()
+    for answer in answers.values():
+        (body,) = answer["ResponseTemplates"].values()
+        assert json.loads(body).keys() == {"errorMessage", "timestamp", "uuid"}
+
+
+def test_whoever_may_try_again_is_told_when() -> None:
+    """Throttling and faults of ours carry Retry-After (contract)."""
+    answers = properties("Api")["GatewayResponses"]
+    for name in ("THROTTLED", "QUOTA_EXCEEDED", "INTEGRATION_TIMEOUT", "DEFAULT_5XX"):
+        assert "Retry-After" in answers[name]["ResponseParameters"]["Headers"]
+
+
+def test_no_way_round_mutual_tls() -> None:
+    """With a domain name, it demands client certificates and the API's default address is closed."""
+    domain = {"DomainName": "api.example.no", "CertificateArn": "arn", "TruststoreUri": "s3://trust/store.pem"}
+    assert Deployed(**domain).properties("Api")["DisableExecuteApiEndpoint"] is True
+    assert Deployed(**domain).properties("ApiDomain")["MutualTlsAuthentication"] == {
+        "TruststoreUri": "s3://trust/store.pem"
+    }
+
+
+def test_a_local_stack_refuses_real_people() -> None:
+    """A rule of the template keeps production's identity numbers out of a local stack."""
+    rule = template()["Rules"]["ProductionNumbersStayInProduction"]
+    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "Environment"}, "local"]}
+    assert rule["Assertions"][0]["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "IdentityNumbers"}, "production"]}]}
+
+
+def test_plain_http_is_for_the_local_stack() -> None:
+    """Institutions are fetched over HTTPS only, but in a local stack (contract)."""
+    variables = template()["Globals"]["Function"]["Environment"]["Variables"]
+    assert Deployed().resolve(variables)["ALLOW_PLAIN_HTTP"] == "false"
+    assert Deployed(Environment="local").resolve(variables)["ALLOW_PLAIN_HTTP"] == "true"
+
+
+def test_the_stores_keep_no_debt_history() -> None:
+    """Neither versions of objects nor earlier states of the register can be called back (decision 7)."""
+    assert "VersioningConfiguration" not in properties("DataBucket")
+    recovery = properties("RegisterTable")["PointInTimeRecoverySpecification"]
+    assert recovery == {"PointInTimeRecoveryEnabled": False}
+    rules = properties("DataBucket")["LifecycleConfiguration"]["Rules"]
+    assert {"runs/", "packages/", "reports/"} == {rule["Prefix"] for rule in rules if "ExpirationInDays" in rule}
+
+
+def test_the_contract_outputs_are_there() -> None:
+    """Scripts and the operator command find everything through the stack's outputs."""
+    assert {
+        "ApiUrl",
+        "NightlyFetchStateMachineArn",
+        "QuarterlyExportStateMachineArn",
+        "RegisterTableName",
+        "PartnerTableName",
+        "DataBucketName",
+    } <= template()["Outputs"].keys()

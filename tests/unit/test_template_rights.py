@@ -1,0 +1,220 @@
+"""Who may do what: roles, keys and the stores' own policies. The local stack enforces the functions' roles only."""
+
+import re
+
+import pytest
+from tests.cloudformation import (
+    TEMPLATE,
+    Deployed,
+    definition,
+    functions,
+    properties,
+    resources,
+    state_machines,
+    statements,
+    states,
+)
+
+ROOT_USER = "arn:<AWS::Partition>:iam::<AWS::AccountId>:root"
+USES = {
+    "kms:Encrypt",
+    "kms:Decrypt",
+    "kms:GenerateDataKey",
+    "kms:GenerateDataKey*",
+    "kms:ReEncrypt*",
+    "kms:CreateGrant",
+}
+SECRET = "secretsmanager:GetSecretValue"
+
+
+def rights(role: str) -> list[dict]:
+    """The statements of a role's own policy: ReceivePushRole -> ReceivePushRights."""
+    return statements(role.removesuffix("Role") + "Rights")
+
+
+def roles_that(*, touch: str, do: tuple[str, ...]) -> set[str]:
+    """The roles with a right of these verbs on a resource whose text holds ``touch``."""
+    return {
+        role
+        for policy in resources("AWS::IAM::Policy")
+        for role in [policy.removesuffix("Rights") + "Role"]
+        for statement in rights(role)
+        if any(touch in resource for resource in statement["Resource"])
+        and any(action.startswith(do) for action in statement["Action"])
+    }
+
+
+def principals(key: str, sid: str) -> set[str]:
+    """The roles that a statement of a key's policy names."""
+    (statement,) = [one for one in statements(key, "KeyPolicy") if one["Sid"] == sid]
+    return {arn.removeprefix("<").removesuffix(".Arn>") for arn in statement["Principal"]["AWS"]}
+
+
+@pytest.mark.parametrize("function", functions())
+def test_a_function_has_a_role_of_its_own(function: str) -> None:
+    """One role per function, for Lambda only, with one policy that is attached to nothing else."""
+    name = function.removesuffix("Function")
+    assert functions()[function]["Role"] == {"Fn::GetAtt": [f"{name}Role", "Arn"]}
+    (trust,) = properties(f"{name}Role")["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "lambda.amazonaws.com"}
+    assert properties(f"{name}Role")["ManagedPolicyArns"] == [{"Ref": "FunctionBasics"}]
+    assert "Policies" not in properties(f"{name}Role")
+    assert properties(f"{name}Rights")["Roles"] == [{"Ref": f"{name}Role"}]
+
+
+@pytest.mark.parametrize("policy", [*resources("AWS::IAM::Policy"), "FunctionBasics"])
+def test_a_right_says_why(policy: str) -> None:
+    """Every statement has a name that gives its reason, and grants verbs one by one."""
+    for statement in statements(policy, SubnetIds="subnet-1"):
+        assert re.fullmatch(r"[A-Z][A-Za-z]+", statement["Sid"])
+        if statement["Effect"] == "Allow":
+            assert not [action for action in statement["Action"] if "*" in action]
+
+
+def test_a_wildcard_resource_is_explained() -> None:
+    """A right on everything stands there only where AWS knows nothing narrower, and says so on the same line."""
+    lines = [line for line in TEMPLATE.read_text().splitlines() if re.search(r'Resource: "\*"', line)]
+    assert lines
+    assert [line for line in lines if "# " not in line] == []
+
+
+@pytest.mark.parametrize("policy", resources("AWS::IAM::Policy"))
+def test_own_rights_are_on_named_things(policy: str) -> None:
+    """No function and no flow has a right on a whole service."""
+    for statement in statements(policy):
+        assert all(resource.startswith("<") or ":<AWS::AccountId>:" in resource for resource in statement["Resource"])
+
+
+@pytest.mark.parametrize("machine", state_machines())
+def test_a_flow_may_run_just_its_own_functions(machine: str) -> None:
+    """The functions in the definition are the functions that the role may invoke."""
+    used = {one["Resource"] for one in states(definition(machine)).values() if one["Type"] == "Task"}
+    (invoke,) = [one for one in rights(_role(machine)) if one["Action"] == ["lambda:InvokeFunction"]]
+    assert set(invoke["Resource"]) == used
+
+
+@pytest.mark.parametrize(
+    ("machine", "prefix"),
+    [("NightlyFetchStateMachine", "runs/nightly"), ("QuarterlyExportStateMachine", "runs/export")],
+)
+def test_a_flow_may_run_its_maps(machine: str, prefix: str) -> None:
+    """A Distributed Map reads its manifest and starts, follows and stops executions of its own state machine."""
+    allowed = {
+        (action, resource) for one in rights(_role(machine)) for action in one["Action"] for resource in one["Resource"]
+    }
+    executions = f"arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:<{machine}.Name>/*"
+    assert ("s3:GetObject", f"<DataBucket.Arn>/{prefix}/*") in allowed
+    assert ("states:StartExecution", f"<{machine}>") in allowed
+    assert {("states:DescribeExecution", executions), ("states:StopExecution", executions)} <= allowed
+
+
+def _role(machine: str) -> str:
+    return state_machines()[machine]["Role"]["Fn::GetAtt"][0]
+
+
+def test_a_flow_may_log_before_it_exists() -> None:
+    """Step Functions checks the rights for its logs when it makes the state machine, so they are part of the role."""
+    for machine in state_machines():
+        (policy,) = properties(_role(machine))["Policies"]
+        actions = {action for one in policy["PolicyDocument"]["Statement"] for action in one["Action"]}
+        assert {"logs:CreateLogDelivery", "logs:PutResourcePolicy", "xray:PutTraceSegments"} <= actions
+
+
+def test_the_register_key_is_for_functions_and_flows() -> None:
+    """Those that read or write in the register, the bucket or the hash key may use their key, and nobody else."""
+    expected = roles_that(touch="<RegisterTable", do=("dynamodb:",))
+    expected |= roles_that(touch="<DataBucket", do=("s3:GetObject", "s3:PutObject"))
+    expected |= roles_that(touch="<HashKeySecret", do=(SECRET,))
+    assert principals("RegisterKey", "FunctionsAndFlowsUseTheStores") == expected
+
+
+def test_no_person_can_use_the_register_key() -> None:
+    """The account administers the key; to use it, or to let others, it needs CloudFormation making the stores."""
+    for statement in statements("RegisterKey", "KeyPolicy"):
+        assert "kms:*" not in statement["Action"]
+        if statement["Principal"]["AWS"] != ROOT_USER or not USES & set(statement["Action"]):
+            continue
+        condition = statement["Condition"]
+        if statement["Action"] == ["kms:CreateGrant"]:
+            assert condition["Bool"] == {"kms:GrantIsForAWSResource": "true"}
+            assert condition["StringEquals"] == {"kms:ViaService": "dynamodb.<AWS::Region>.amazonaws.com"}
+        else:
+            assert condition["ForAnyValue:StringEquals"] == {"aws:CalledVia": ["cloudformation.amazonaws.com"]}
+
+
+@pytest.mark.parametrize("key", ["RegisterKey", "PartnerKey"])
+def test_keys_are_used_through_the_stores_only(key: str) -> None:
+    """A role cannot decrypt by itself, only through the table, bucket or secret that it has a right on."""
+    for statement in statements(key, "KeyPolicy"):
+        if statement["Principal"]["AWS"] != ROOT_USER:
+            assert statement["Condition"]["StringEquals"]["kms:ViaService"]
+            assert set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey"}
+
+
+@pytest.mark.parametrize("key", ["RegisterKey", "PartnerKey"])
+def test_a_key_can_be_administered(key: str) -> None:
+    """KMS refuses a key whose policy nobody could change, and keys are renewed each year."""
+    changers = [one for one in statements(key, "KeyPolicy") if {"kms:PutKeyPolicy", "kms:*"} & set(one["Action"])]
+    assert [one["Principal"]["AWS"] for one in changers] == [ROOT_USER]
+    assert properties(key)["EnableKeyRotation"] is True
+
+
+def test_the_partner_key_is_for_those_who_know_partners() -> None:
+    """Whoever reads institutions, receivers or their secrets may use their key."""
+    expected = roles_that(touch="<PartnerTable", do=("dynamodb:",))
+    expected |= roles_that(touch="/receiver/", do=(SECRET,)) | roles_that(
+        touch="<ClientCertificateSecret", do=(SECRET,)
+    )
+    assert principals("PartnerKey", "FunctionsReadPartnersAndSecrets") == expected
+
+
+def test_only_functions_read_the_hash_key() -> None:
+    """The secret's own policy denies it to everybody but the functions whose rights ask for it."""
+    (deny,) = statements("HashKeySecretPolicy", "ResourcePolicy")
+    assert (deny["Effect"], deny["Principal"], deny["Action"]) == ("Deny", "*", [SECRET])
+    allowed = {
+        arn.removeprefix("<").removesuffix(".Arn>") for arn in deny["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]
+    }
+    assert allowed == roles_that(touch="<HashKeySecret", do=(SECRET,))
+
+
+def test_nothing_but_the_push_and_the_lookup_knows_both_sides() -> None:
+    """The hash key together with the register turns numbers into debts: few functions have both."""
+    both = roles_that(touch="<HashKeySecret", do=(SECRET,)) & roles_that(touch="<RegisterTable", do=("dynamodb:Query",))
+    assert both == {"ReceivePushRole", "ShowCustomerRole", "BuildSliceRole", "LoadDatasetRole"}
+
+
+def test_production_takes_objects_over_tls_only() -> None:
+    """The statement that the local stack must do without is there in production, and is the only difference."""
+    production = statements("DataBucketPolicy")
+    local = statements("DataBucketPolicy", Environment="local")
+    (missing,) = [one for one in production if one not in local]
+    assert missing["Sid"] == "OnlyOverTls"
+    assert (missing["Effect"], missing["Principal"], missing["Action"]) == ("Deny", "*", ["s3:*"])
+    assert missing["Resource"] == ["<DataBucket.Arn>", "<DataBucket.Arn>/*"]
+    assert missing["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_the_bucket_is_private_and_encrypted() -> None:
+    """No public access of any kind, no access lists, and everything under the register's key."""
+    bucket = Deployed().properties("DataBucket")
+    assert all(bucket["PublicAccessBlockConfiguration"].values())
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "<RegisterKey.Arn>"}
+
+
+@pytest.mark.parametrize(("table", "key"), [("RegisterTable", "RegisterKey"), ("PartnerTable", "PartnerKey")])
+def test_the_tables_are_encrypted_with_our_keys(table: str, key: str) -> None:
+    """Customer-managed keys, and in production no table goes by accident."""
+    found = Deployed().properties(table)
+    assert found["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": f"<{key}.Arn>"}
+    assert found["DeletionProtectionEnabled"] is True
+
+
+def test_a_function_in_the_vpc_has_no_rights_on_it() -> None:
+    """Lambda attaches the function to the network with its role; the function's code may not."""
+    with_vpc = statements("FunctionBasics", SubnetIds="subnet-1")
+    (deny,) = [one for one in with_vpc if one["Effect"] == "Deny"]
+    assert deny["Action"] == ["ec2:*"]
+    assert [one["Sid"] for one in statements("FunctionBasics")] == ["SendTraces"]
