@@ -146,3 +146,24 @@ def test_the_schedules_are_on_unless_told_otherwise() -> None:
     assert Deployed().parameters["ScheduleState"] == "ENABLED"
     local = (ROOT / "samconfig.toml").read_text().partition("[local.deploy.parameters]")[2]
     assert "ScheduleState=DISABLED" in local
+
+
+@pytest.mark.parametrize("machine", state_machines())
+def test_every_way_leads_somewhere(machine: str) -> None:
+    """Each state is reached from the start of its own level, and leads to states of that level only."""
+    _check_ways(definition(machine))
+
+
+def _check_ways(level: dict[str, Any]) -> None:
+    found, ahead = set(), [level["StartAt"]]
+    while ahead:
+        name = ahead.pop()
+        if name in found:
+            continue
+        found.add(name)
+        here = level["States"][name]
+        ahead += [rule["Next"] for rule in here.get("Catch", []) + here.get("Choices", [])]
+        ahead += [here[way] for way in ("Next", "Default") if way in here]
+        if "ItemProcessor" in here:
+            _check_ways(here["ItemProcessor"])
+    assert found == set(level["States"])
