@@ -101,6 +101,12 @@ def test_what_is_written_is_read_back(receiver, secret, folder, size):
         assert b"".join(sftp.read("package", middle, size)) == content[middle:]
 
 
+def test_small_requests_are_sent_at_once(receiver, secret, folder):
+    """Each request leaves at once: waiting to fill a packet makes uploads ten times slower."""
+    with connect(receiver, secret) as sftp:
+        assert sftp._transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_write_resumes_at_a_byte(receiver, secret, folder):
     """Writing from a byte on keeps what stands before it and replaces what stands after."""
     (folder / "package").write_bytes(b"0123456789")

@@ -92,6 +92,9 @@ def connect(receiver: Receiver, secret: ReceiverSecret) -> Iterator["SftpFolder"
     key = None if secret.private_key is None else _private_key(secret.private_key, secret.passphrase)
     with _reaching("the server cannot be reached"):
         connection = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
+        # Without it the last request before a confirmation waits for the server's delayed acknowledgement: measured on
+        # loopback, uploads take ten times as long.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         transport = _open_transport(connection)
         try:
