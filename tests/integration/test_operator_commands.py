@@ -1,4 +1,5 @@
 import datetime as dt
+import io
 import json
 
 import boto3
@@ -9,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
+from rich.console import Console
 
 from gjeldsbro.adapters.secrets import Secrets
 from gjeldsbro.domain.quarter import Quarter
@@ -253,6 +255,19 @@ def test_a_run_that_failed_as_a_whole_is_not_a_success(gjeldsbro, institution_fi
     status, value, _ = gjeldsbro("nightly", "run", "--wait", "--json")
     assert status == 1
     assert value["error"] == "ConfigurationError: no table"
+
+
+def test_whoever_waits_at_a_terminal_sees_a_progress_bar(gjeldsbro, institution_file, outcomes, monkeypatch):
+    """The bar counts the datasets that are done; it is left out where its output is read by a program."""
+    terminal = io.StringIO()
+    monkeypatch.setattr(runs, "Console", lambda **_: Console(file=terminal, force_terminal=True, width=100))
+    gjeldsbro("institution", "put", str(institution_file))
+    outcomes({f"{BANK}#9908:{BANK}": {"status": "loaded"}})
+    assert gjeldsbro("nightly", "run", "--wait")[0] == 0
+    assert "1/1" in terminal.getvalue()
+    seen = len(terminal.getvalue())
+    assert gjeldsbro("nightly", "run", "--wait", "--json")[0] == 0
+    assert len(terminal.getvalue()) == seen
 
 
 def test_a_run_without_waiting_names_itself(gjeldsbro, institution_file, outcomes, partners):
@@ -510,7 +525,6 @@ def test_an_aws_error_is_one_clear_line(gjeldsbro, partners, aws):
 
 def test_what_the_function_raised_is_shown(gjeldsbro, monkeypatch):
     """A function's error comes back under its own name."""
-    import io
 
     class Client:
         def invoke(self, **_):

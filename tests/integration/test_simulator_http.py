@@ -3,8 +3,11 @@ import gzip
 import http.client
 import ipaddress
 import json
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import time
 import zlib
 from urllib.parse import urlsplit
@@ -15,8 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gjeldsbro_population import Population
+from gjeldsbro_population import Population, write_dataset
 from gjeldsbro_simulator import ServedDataset, Simulator, Tls
+from gjeldsbro_simulator import main as simulator_command
 
 SERVICE = "/debt-information/v1"
 
@@ -319,6 +323,44 @@ def test_admin_steers_a_running_simulator(population):
         assert admin("GET", "nothing")[0] == 404
     with Simulator(population, admin=False) as simulator:
         assert get(simulator, "/admin/institutions")[0] == 404
+
+
+def test_the_command_serves_a_folder_until_it_is_ended(population, tmp_path):
+    """It names its address on the first line, writes institution files, and ends with the signal."""
+    institution, provider = population.datasets[0]
+    write_dataset(population, institution, provider, tmp_path / "data", page_size=10)
+    arguments = ["--port", "0", "--folder", str(tmp_path / "data"), "--institution-files", str(tmp_path)]
+    arguments += ["--fault", f"{institution}=status:500,times=1"]
+    command = [sys.executable, "-m", "gjeldsbro_simulator.main", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = json.loads(process.stdout.readline())["url"]
+            connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+            statuses = []
+            for _ in range(2):
+                connection.request("GET", f"{urlsplit(url).path}/loans/{institution}")
+                answer = connection.getresponse()
+                statuses.append(answer.status)
+                body = answer.read()
+            connection.close()
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+    assert statuses == [500, 200]
+    assert numbers_in(json.loads(body)) == numbers_in({"customers": population.customers(institution, provider)})
+    assert url in (tmp_path / f"institution-{institution}.yaml").read_text()
+
+
+def test_a_wrong_command_line_is_refused(capsys):
+    """An unknown institution or fault, and a key without its certificate, are named before anything is served."""
+    for wrong in (["--fault", "000000000=cut"], ["--fault", "x"], ["--key", "x"], ["--extracted-at", "2026-01-01"]):
+        with pytest.raises(SystemExit) as usage:
+            simulator_command.main(["--people", "5", "--institutions", "1", *wrong])
+        assert usage.value.code == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments = ["--people", "5", "--institutions", "1", "--port", str(taken.getsockname()[1])]
+        assert simulator_command.main(arguments) == 1
+    assert "cannot listen" in capsys.readouterr().err
 
 
 def certificate(name, issuer=None):

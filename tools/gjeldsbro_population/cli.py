@@ -30,7 +30,7 @@ def add_commands(parser: argparse.ArgumentParser, parents: Sequence[argparse.Arg
     who.add_argument("--percent", type=float, default=1, help="how much each later night changes (default 1)")
     who.add_argument(
         "--extracted-at",
-        type=_moment,
+        type=moment,
         default=FIRST_EXTRACTION,
         metavar="TIME",
         help="when the first night's datasets were extracted, ISO 8601 with offset (default 2026-01-05T01:30:00Z)",
@@ -170,11 +170,12 @@ def _natural(text: str) -> int:
     return int(text)
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
+    """An aware point in time, for argparse: ISO 8601 with an offset."""
     try:
-        moment = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError("not an ISO 8601 date and time") from None
-    if moment.tzinfo is None:
+    if parsed.tzinfo is None:
         raise argparse.ArgumentTypeError("a time needs an offset, such as Z")
-    return moment.astimezone(UTC)
+    return parsed.astimezone(UTC)

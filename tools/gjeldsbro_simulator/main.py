@@ -2,14 +2,16 @@
 
 import argparse
 import json
+import socket
 import sys
-from datetime import datetime
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
 from pydantic import ValidationError
 
-from gjeldsbro_population.cli import institution_file
+from gjeldsbro_population.cli import institution_file, moment
+from gjeldsbro_population.institutions import SyntheticInstitution
 from gjeldsbro_population.population import FIRST_EXTRACTION, Population
 from gjeldsbro_population.writers import folder_name
 from gjeldsbro_simulator.app import InstitutionApp
@@ -34,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8443, help="port to listen on (default 8443)")
+    parser.add_argument("--port", type=int, default=8443, help="port to listen on (default 8443; 0: a free one)")
     parser.add_argument("--certificate", type=Path, help="TLS: server certificate (PEM); without it plain http")
     parser.add_argument("--key", type=Path, help="TLS: its private key (PEM)")
     parser.add_argument("--client-ca", type=Path, help="TLS: demand a client certificate of this CA (PEM)")
@@ -44,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--seed", type=int, default=1, help="else: a population of this seed (default 1)")
     what.add_argument("--people", type=int, default=1000, help="persons in it (default 1000)")
     what.add_argument("--institutions", type=int, default=8, help="institutions in it (default 8)")
-    what.add_argument("--extracted-at", type=datetime.fromisoformat, default=FIRST_EXTRACTION, metavar="TIME")
+    what.add_argument("--extracted-at", type=moment, default=FIRST_EXTRACTION, metavar="TIME")
     what.add_argument("--config", type=Path, help="YAML list of datasets and how each is served (ServedDataset)")
     what.add_argument("--fault", action="append", default=[], metavar="ID=FAULT", help="misbehave from the start")
     what.add_argument(
@@ -64,27 +66,38 @@ def main(arguments: list[str] | None = None) -> int:
         world = _world(options)
     except (OSError, ValueError, ValidationError) as exc:
         parser.error(str(exc))
-    origin = f"{'https' if tls else 'http'}://{options.host}:{options.port}"
-    url = f"{origin}/debt-information/v1"
-    if options.institution_files and isinstance(world.source, Population):
-        options.institution_files.mkdir(parents=True, exist_ok=True)
-        for institution in world.source.institutions:
-            name = f"institution-{folder_name(institution.institution)}.yaml"
-            text = institution_file(institution, url)
-            (options.institution_files / name).write_text(text, encoding="utf-8")
-    served = [dataset.model_dump(exclude_none=True) for dataset in world.datasets()]
-    print(json.dumps({"url": url, "admin": None if options.no_admin else f"{origin}/admin", "datasets": served}))
-    sys.stdout.flush()
-    app = InstitutionApp(world, admin=not options.no_admin)
-    server = uvicorn.Server(server_config(app, host=options.host, port=options.port, tls=tls))
     try:
-        server.run()
-    except KeyboardInterrupt:
-        return 0
-    if not server.started:
-        print(f"institution-simulator: cannot listen on {options.host}:{options.port}", file=sys.stderr)
+        listener = socket.create_server((options.host, options.port))
+    except OSError as exc:
+        print(f"institution-simulator: cannot listen on {options.host}:{options.port}: {exc}", file=sys.stderr)
         return 1
+    with listener:
+        host, port = listener.getsockname()[:2]
+        origin = f"{'https' if tls else 'http'}://{host}:{port}"
+        url = f"{origin}/debt-information/v1"
+        if options.institution_files:
+            _write_institution_files(world, options.institution_files, url)
+        served = [dataset.model_dump(exclude_none=True) for dataset in world.datasets()]
+        admin = None if options.no_admin else f"{origin}/admin"
+        print(json.dumps({"url": url, "admin": admin, "datasets": served}), flush=True)
+        app = InstitutionApp(world, admin=not options.no_admin)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(server_config(app, tls=tls)).run([listener])
     return 0
+
+
+def _write_institution_files(world: World, folder: Path, url: str) -> None:
+    providers: dict[str, tuple[str, ...]] = {}
+    for dataset in world.datasets():
+        providers[dataset.institution] = (*providers.get(dataset.institution, ()), dataset.provider)
+    source = world.source
+    known = source.institutions if isinstance(source, Population) else ()
+    names = {institution.institution: institution.name for institution in known}
+    folder.mkdir(parents=True, exist_ok=True)
+    for institution, delivering in providers.items():
+        described = SyntheticInstitution(institution, names.get(institution, institution), delivering)
+        file = folder / f"institution-{folder_name(institution)}.yaml"
+        file.write_text(institution_file(described, url), encoding="utf-8")
 
 
 def _world(options: argparse.Namespace) -> World:
