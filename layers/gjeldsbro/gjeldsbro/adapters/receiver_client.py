@@ -178,8 +178,8 @@ class SftpFolder:
     def replace(self, source: str, target: str) -> None:
         """Rename a file, in place of one that may be there.
 
-        OpenSSH's own rename request does that in one step. Elsewhere the standard one may; where that refuses to replace
-        a file, the old one is removed first.
+        OpenSSH's own rename request does that in one step. Elsewhere the standard one may; where that refuses, the old
+        file is removed first.
         """
         with self._asking("RENAME"):
             one_step = (self._client.posix_rename, self._client.rename)
