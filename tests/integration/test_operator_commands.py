@@ -295,6 +295,17 @@ def test_a_run_needs_something_to_fetch(gjeldsbro, institution_file):
     assert "there is no institution" in gjeldsbro("nightly", "run", "--institution", OTHER)[2]
 
 
+def test_a_dataset_at_work_is_shown_until_its_lease_ends(gjeldsbro, institution_file, partners):
+    """A lease that ran out belongs to a run that died: the last outcome is shown instead."""
+    gjeldsbro("institution", "put", str(institution_file))
+    partners.take_lease(BANK, f"9908:{BANK}", "night-1", NOW - dt.timedelta(days=99), 60)
+    assert "at work" not in gjeldsbro("nightly", "status")[1]
+    partners.take_lease(BANK, f"9908:{BANK}", "night-2", dt.datetime.now(dt.UTC), 600)
+    out = gjeldsbro("nightly", "status")[1]
+    assert "at work" in out
+    assert "night-2" in out
+
+
 def test_a_held_dataset_is_shown_and_released(gjeldsbro, institution_file, partners, outcomes):
     """Release fetches again with the hold off; there must be something held."""
     gjeldsbro("institution", "put", str(institution_file))

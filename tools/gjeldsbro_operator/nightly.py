@@ -1,8 +1,10 @@
 """``gjeldsbro nightly``."""
 
 import argparse
+from datetime import UTC, datetime
 from typing import Any
 
+from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import ConfigurationError
 from gjeldsbro.services.ports import Dataset
 from gjeldsbro_operator.output import Result, Shown, moment
@@ -134,16 +136,16 @@ def _status_value(dataset: Dataset, names: dict[str, str]) -> dict[str, Any]:
 
 def _status_row(dataset: Dataset, names: dict[str, str]) -> tuple[Any, ...]:
     last = dataset.last_run or {}
-    status = "at work" if dataset.lease is not None else last.get("status")
+    working = dataset.lease is not None and dataset.lease.until > from_datetime(datetime.now(UTC))
     return (
         dataset.institution,
         names.get(dataset.institution),
         dataset.provider,
         moment(dataset.as_of),
         dataset.customers,
-        dataset.lease.run if dataset.lease is not None else last.get("run"),
+        dataset.lease.run if dataset.lease is not None and working else last.get("run"),
         moment(last.get("at")),
-        status,
+        "at work" if working else last.get("status"),
         "held" if dataset.held else None,
         outcome_reason(last),
     )

@@ -6,6 +6,7 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import uvicorn
 from pydantic import ValidationError
@@ -16,15 +17,14 @@ from gjeldsbro_population.population import FIRST_EXTRACTION, Population
 from gjeldsbro_population.writers import folder_name
 from gjeldsbro_simulator.app import InstitutionApp
 from gjeldsbro_simulator.config import default_datasets, read_datasets
+from gjeldsbro_simulator.faults import FaultKind
 from gjeldsbro_simulator.server import Tls, server_config
 from gjeldsbro_simulator.sources import FolderSource, Source
 from gjeldsbro_simulator.world import World
 
 _EPILOG = """
 Faults: ID=KIND[:STATUS][,page=N][,times=N][,seconds=N], for example 310000002=status:503,times=2 or 310000002=cut.
-Kinds: status slow byte-a-second cut truncated-json html wrong-charset redirect gzip-bomb page-count repeated-page empty
-shrink duplicate-customer another-institution another-provider negative-amount float-amount bad-check-digit co-borrower
-quarterly-charges future-timestamp. While it runs: PUT /admin/institutions/{ID}/fault with {"kind": "status", "status":
+Kinds: {kinds}. While it runs: PUT /admin/institutions/{ID}/fault with {"kind": "status", "status":
 503}, DELETE the same, PATCH /admin/institutions/{ID}, POST /admin/night with {"night": 2, "percent": 1}.
 """
 
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="institution-simulator",
         description="Serve synthetic institutions at {url}/loans/{id}, {url}/loans/{id}/customer and {url}/ssn/{id}.",
-        epilog=_EPILOG,
+        epilog=_EPILOG.replace("{kinds}", " ".join(get_args(FaultKind))),
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8443, help="port to listen on (default 8443; 0: a free one)")
