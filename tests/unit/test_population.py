@@ -3,8 +3,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from gjeldsbro.domain.identity_numbers import customer_id_fault, institution_fault, provider_fault
 
+from gjeldsbro.domain.identity_numbers import customer_id_fault, institution_fault, provider_fault
 from gjeldsbro.domain.timestamps import normalise
 from gjeldsbro_population import Population, make_institutions, package_content, pages, ssn_list, write_dataset
 from gjeldsbro_population.identity import broken
