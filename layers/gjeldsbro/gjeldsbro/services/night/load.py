@@ -6,6 +6,7 @@ comes later, a retry or the next night, finds either the old record and the list
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import batched
@@ -86,7 +87,13 @@ def load_dataset(job: Job, tools: Loader) -> bool:
     dataset = tools.records.dataset(job.institution, job.provider)
     if dataset.fetch is None or dataset.fetch["run"] != job.run or not dataset.fetch["ready"]:
         if dataset.run == job.run and dataset.last_run is not None and dataset.last_run["run"] == job.run:
-            _finish(job, dataset.last_run, tools)  # an earlier call died between the commit and its end
+            # An earlier call died between the commit and its end. A run that has come since does the sweep itself.
+            with suppress(DatasetBusyError):
+                dataset = tools.records.take_lease(job.institution, job.provider, job.run, tools.clock(), LEASE_SECONDS)
+                _sweep(job, dataset, tools.objects)
+                dataset = tools.records.update_dataset(dataset, job.run, lease=None)
+            assert dataset.last_run is not None
+            _finish(job, dataset.last_run, tools)
         return True
     try:
         dataset = tools.records.take_lease(job.institution, job.provider, job.run, tools.clock(), LEASE_SECONDS)
@@ -172,9 +179,7 @@ class _Load:
     def plan(self, phase: str, version: str, dataset_key: str | None) -> None:
         """Compare with what the register shows, store the new index and the pending list, and point to the list."""
         job, dataset, objects = self.job, self.dataset, self.tools.objects
-        in_use = {dataset.index, dataset.pending}
-        folders = (job.index_folder, job.pending_folder)
-        objects.delete([key for folder in folders for key in objects.keys(folder) if key not in in_use])
+        _sweep(job, dataset, objects)
         full = self.is_full()
         steps = compare(
             self.stored(dataset.index, INDEX_ROW_SIZE),
@@ -337,6 +342,13 @@ def _all_taken(institution: Institution, run: str, records: NightRecords) -> boo
     return bool(successors) and all(
         records.dataset(institution.institution, successor.provider).run == run for successor in successors
     )
+
+
+def _sweep(job: Job, dataset: Dataset, objects: Objects) -> None:
+    """Delete the indexes and lists that a dead load left behind. Only whoever has the lease may: others' are in use."""
+    in_use = {dataset.index, dataset.pending}
+    folders = (job.index_folder, job.pending_folder)
+    objects.delete([key for folder in folders for key in objects.keys(folder) if key not in in_use])
 
 
 def _finish(job: Job, result: dict[str, Any], tools: Loader) -> None:

@@ -1,0 +1,449 @@
+"""Everything around the nightly fetch, in memory: stores that can die at any write, and institutions that can fail."""
+
+# ruff: noqa: D102 - services/night/ports.py says what the stores do
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import islice
+from random import Random
+from typing import Any
+
+from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.dataset_index import INDEX_ROW_SIZE, KEY_SIZE, rows
+from gjeldsbro.domain.loans import content_digest, decode_loans
+from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.errors import DatasetBusyError
+from gjeldsbro.services.night import plan, report
+from gjeldsbro.services.night.common import Job
+from gjeldsbro.services.night.fetch import Fetcher, fetch_pages
+from gjeldsbro.services.night.judge import judge_institution
+from gjeldsbro.services.night.load import Loader, load_dataset
+from gjeldsbro.services.night.ports import FetchedPage
+from gjeldsbro.services.ports import Dataset, Institution, Lease, Provider
+from gjeldsbro_population.identity import customer_ids
+
+FI = "920013015"
+PROVIDER = "9908:920013015"
+SUCCESSOR = "9908:985815534"
+PUSHER = "9908:983544622"
+
+Amounts = dict[str, int]
+"""What a test's dataset says: customerID to the balance of its one loan; 0: a customer without loans."""
+
+
+class DiedError(Exception):
+    """The function was ended right after a write."""
+
+
+@lru_cache(maxsize=None)
+def people(count: int) -> tuple[str, ...]:
+    """The first ``count`` synthetic customers."""
+    return tuple(islice(customer_ids(Random(7)), count))
+
+
+def customer_json(customer: str, balance: int, *, timestamp: str, institution: str = FI) -> dict[str, Any]:
+    """A customer in SPEC's model."""
+    loan = {
+        "type": "repaymentLoan",
+        "timestamp": timestamp,
+        "accountID": "4001",
+        "originalBalance": "900",
+        "balance": str(balance),
+        "terms": "12",
+        "nominalInterestRate": "0800",
+        "installmentCharges": "0",
+        "installmentChargePeriod": "MONTHLY",
+        "coBorrower": "0",
+    }
+    return {"customerID": customer, "financialInstitutionID": institution, "loans": [loan] if balance else []}
+
+
+def page_json(customers: Iterable[dict[str, Any]], provider: str = PROVIDER) -> bytes:
+    """A page in SPEC's model."""
+    return json.dumps({"providerID": provider, "customers": list(customers)}).encode()
+
+
+class Mortality:
+    """Counts writes and dies after the ``last`` one that it allows."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+        self.last: int | None = None
+
+    def wrote(self) -> None:
+        """A write has happened."""
+        self.writes += 1
+        if self.last is not None and self.writes >= self.last:
+            raise DiedError
+
+
+class MemoryObjects:
+    """The data bucket."""
+
+    bucket = "data"
+
+    def __init__(self, mortality: Mortality) -> None:
+        self.stored: dict[str, bytes] = {}
+        self.largest_read = 0
+        self._mortality = mortality
+
+    def put(self, key: str, data: bytes) -> None:
+        self.stored[key] = data
+        self._mortality.wrote()
+
+    def put_json(self, key: str, value: Any) -> None:
+        self.put(key, json.dumps(value).encode())
+
+    def get_json(self, key: str) -> Any:
+        return json.loads(self.stored[key])
+
+    def open(self, key: str, *, start: int = 0, chunk: int = 1 << 20) -> Iterator[bytes]:
+        data = self.stored[key]
+        for at in range(start, len(data), chunk):
+            self.largest_read = max(self.largest_read, len(data[at : at + chunk]))
+            yield data[at : at + chunk]
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        yield from sorted(key for key in self.stored if key.startswith(prefix))
+
+    def delete(self, keys: Iterable[str]) -> int:
+        named = list(keys)
+        for key in named:
+            self.stored.pop(key, None)
+            self._mortality.wrote()
+        return len(named)
+
+    def delete_prefix(self, prefix: str) -> int:
+        return self.delete(list(self.keys(prefix)))
+
+    @contextmanager
+    def writer(self, key: str) -> Iterator[Any]:
+        parts: list[bytes] = []
+
+        class Writer:
+            def write(self, data: bytes) -> None:
+                parts.append(data)
+
+        yield Writer()
+        self.put(key, b"".join(parts))
+
+
+class MemoryRecords:
+    """The PartnerTable, with the conditions of the real one."""
+
+    def __init__(self, mortality: Mortality) -> None:
+        self.of: dict[str, Institution] = {}
+        self.held: dict[tuple[str, str], Dataset] = {}
+        self.outcome_of: dict[tuple[str, str], dict[str, Any]] = {}
+        self.run_of: dict[str, dict[str, Any]] = {}
+        self._mortality = mortality
+
+    def institution(self, institution: str) -> Institution | None:
+        return self.of.get(institution)
+
+    def institutions(self) -> list[Institution]:
+        return [self.of[name] for name in sorted(self.of)]
+
+    def drop_provider(self, institution: Institution, provider: str) -> bool:
+        if self.of.get(institution.institution) != institution:
+            return False
+        remaining = tuple(kept for kept in institution.providers if kept.provider != provider)
+        if institution.ended and not remaining:
+            del self.of[institution.institution]
+        else:
+            self.of[institution.institution] = replace(institution, providers=remaining)
+        self._mortality.wrote()
+        return True
+
+    def dataset(self, institution: str, provider: str) -> Dataset:
+        return self.held.get((institution, provider), Dataset(institution, provider))
+
+    def datasets(self, institution: str | None = None) -> list[Dataset]:
+        return [dataset for key, dataset in sorted(self.held.items()) if institution in {None, key[0]}]
+
+    def take_lease(self, institution: str, provider: str, run: str, now: datetime, seconds: int) -> Dataset:
+        dataset = self.dataset(institution, provider)
+        if dataset.lease and dataset.lease.run != run and dataset.lease.until >= from_datetime(now):
+            raise DatasetBusyError
+        lease = Lease(run, from_datetime(now + timedelta(seconds=seconds)))
+        self.held[institution, provider] = replace(dataset, lease=lease)
+        self._mortality.wrote()
+        return self.held[institution, provider]
+
+    def update_dataset(self, dataset: Dataset, run: str, /, **changes: Any) -> Dataset:
+        current = self._mine(dataset, run)
+        defaults = {"customers": 0, "held": False}
+        stored = {field: defaults.get(field) if value is None else _plain(value) for field, value in changes.items()}
+        self.held[dataset.institution, dataset.provider] = replace(current, **stored)
+        self._mortality.wrote()
+        return self.held[dataset.institution, dataset.provider]
+
+    def remove_dataset(self, dataset: Dataset, run: str) -> None:
+        self._mine(dataset, run)
+        del self.held[dataset.institution, dataset.provider]
+        self._mortality.wrote()
+
+    def _mine(self, dataset: Dataset, run: str) -> Dataset:
+        current = self.dataset(dataset.institution, dataset.provider)
+        if current.lease is None or current.lease.run != run:
+            raise DatasetBusyError
+        return current
+
+    def put_outcome(self, run: str, subject: str, outcome: dict[str, Any], now: datetime) -> None:
+        self.outcome_of[run, subject] = _plain(outcome)
+        self._mortality.wrote()
+
+    def outcomes(self, run: str) -> dict[str, dict[str, Any]]:
+        return {subject: found for (of, subject), found in self.outcome_of.items() if of == run}
+
+    def put_run(self, flow: str, run: str, values: dict[str, Any], now: datetime) -> None:
+        self.run_of[run] = _plain(values)
+        self._mortality.wrote()
+
+    def run(self, flow: str, run: str) -> dict[str, Any] | None:
+        return self.run_of.get(run)
+
+
+def _plain(value: Any) -> Any:
+    """A deep copy as the table would give it back, so that nobody shares a dictionary with it."""
+    return json.loads(json.dumps(value)) if isinstance(value, dict) else value
+
+
+class MemoryRegister:
+    """The register's dataset items, and the pushes' timestamps, under all key versions."""
+
+    def __init__(self, mortality: Mortality) -> None:
+        self.items: dict[tuple[str, str, str, bytes], bytes] = {}
+        self.pushes: set[tuple[str, str, str]] = set()
+        self.puts = 0
+        self.deletes = 0
+        self._mortality = mortality
+
+    def under(self, version: str) -> "RegisterView":
+        """The register under a version of the hash key."""
+        return RegisterView(self, version)
+
+
+class RegisterView:
+    """What the load sees of the register."""
+
+    def __init__(self, register: MemoryRegister, version: str) -> None:
+        self._register = register
+        self._version = version
+
+    def write_dataset_items(
+        self, institution: str, provider: str, run: str, rows: Iterable[tuple[bytes, bytes]]
+    ) -> int:
+        count = 0
+        for key, loans in rows:
+            self._register.items[self._version, institution, provider, key] = loans
+            self._register.puts += 1
+            count += 1
+            self._register._mortality.wrote()
+        return count
+
+    def delete_dataset_items(self, institution: str, provider: str, customer_keys: Iterable[bytes]) -> int:
+        count = 0
+        for key in customer_keys:
+            self._register.items.pop((self._version, institution, provider, key), None)
+            self._register.deletes += 1
+            count += 1
+            self._register._mortality.wrote()
+        return count
+
+    def delete_superseded_pushes(self, institution: str, provider: str, cover: str) -> int:
+        gone = {push for push in self._register.pushes if push[:2] == (institution, provider) and push[2] <= cover}
+        self._register.pushes -= gone
+        self._register._mortality.wrote()
+        return len(gone)
+
+
+class World:
+    """Institutions, stores and a clock; ``night`` does what the state machine does."""
+
+    def __init__(self, *providers: Provider, max_shrink_percent: int = 30) -> None:
+        self.mortality = Mortality()
+        self.objects = MemoryObjects(self.mortality)
+        self.records = MemoryRecords(self.mortality)
+        self.register = MemoryRegister(self.mortality)
+        self.hash_key = HashKey("1", b"k" * 32)
+        self.now = datetime(2026, 11, 23, 5, 5, tzinfo=UTC)
+        self.seconds: Iterator[float] | None = None
+        self.served: dict[tuple[str, str], list[bytes] | Callable[[int], FetchedPage]] = {}
+        self.requests: list[tuple[str, str, int]] = []
+        served = providers or (Provider(PROVIDER, url="https://fi.example.no"),)
+        self.records.of[FI] = Institution(FI, "Testbanken", max_shrink_percent, served)
+
+    # The surroundings
+
+    def clock(self) -> datetime:
+        """Time goes on a little with every look at it."""
+        self.now += timedelta(milliseconds=10)
+        return self.now
+
+    def remaining(self) -> float:
+        """Seconds that an invocation has left; plenty, unless a test says how it goes."""
+        return 900.0 if self.seconds is None else next(self.seconds)
+
+    def fetch_page(self, provider: Provider, institution: str, page: int, seconds: float) -> FetchedPage:
+        """A page as the test wants it."""
+        self.requests.append((institution, provider.provider, page))
+        pages = self.served[institution, provider.provider]
+        if callable(pages):
+            return pages(page)
+        header = str(len(pages)) if len(pages) > 1 else None
+        return FetchedPage(pages[page], header, len(pages[page]))
+
+    def serve(self, amounts: Amounts, *, provider: str = PROVIDER, pages: int = 1, institution: str = FI) -> None:
+        """Have a provider deliver ``amounts`` on so many pages."""
+        at = (self.now - timedelta(hours=1)).isoformat()
+        customers = [
+            customer_json(customer, balance, timestamp=at, institution=institution)
+            for customer, balance in amounts.items()
+        ]
+        self.served[institution, provider] = [page_json(customers[number::pages], provider) for number in range(pages)]
+
+    # The steps
+
+    @property
+    def fetcher(self) -> Fetcher:
+        return Fetcher(self.records, self.objects, self, self.hash_key, "synthetic", self.clock, self.remaining)
+
+    @property
+    def loader(self) -> Loader:
+        return Loader(
+            self.records,
+            self.objects,
+            self.register.under,
+            self.hash_key.version,
+            self.clock,
+            self.remaining,
+        )
+
+    def fetch(self, run: str, provider: str = PROVIDER, action: str = "fetch", institution: str = FI) -> None:
+        """Fetch as the machine does: until complete."""
+        for _ in range(50):
+            if fetch_pages(Job(run, institution, provider), action, self.fetcher):
+                return
+        raise AssertionError("the fetch does not end")
+
+    def judge(self, run: str, *providers: str, hold: bool = True, institution: str = FI) -> dict[str, Any]:
+        """Judge as the machine does."""
+        return judge_institution(
+            run,
+            institution,
+            list(providers or (PROVIDER,)),
+            hold=hold,
+            records=self.records,
+            objects=self.objects,
+            clock=self.clock,
+        )
+
+    def load(self, run: str, provider: str = PROVIDER, institution: str = FI) -> None:
+        """Load as the machine does: until complete."""
+        for _ in range(200):
+            if load_dataset(Job(run, institution, provider), self.loader):
+                return
+        raise AssertionError("the load does not end")
+
+    def plan(self, run: str, **request: Any) -> list[dict[str, Any]]:
+        """Plan a run; its institutions."""
+        plan.plan_night(
+            run,
+            self.now.isoformat(),
+            request,
+            records=self.records,
+            objects=self.objects,
+            clock=self.clock,
+        )
+        groups = self.objects.get_json(f"runs/nightly/{run}/manifest.json")
+        return [institution for group in groups for institution in group["institutions"]]
+
+    def report(self, run: str) -> dict[str, Any]:
+        """Report a run."""
+        return report.report_night(
+            run,
+            self.now.isoformat(),
+            records=self.records,
+            objects=self.objects,
+            clock=self.clock,
+        )
+
+    def night(self, run: str, *, days: int = 1, **request: Any) -> dict[str, Any]:
+        """A whole night without failures of the steps, ``days`` after the last; the report."""
+        self.now += timedelta(days=days)
+        for institution in self.plan(run, **request):
+            name = institution["institution"]
+            for dataset in institution["datasets"]:
+                self.fetch(run, dataset["provider"], dataset["action"], name)
+            providers = [dataset["provider"] for dataset in institution["datasets"]]
+            judged = self.judge(run, *providers, hold=institution["hold"], institution=name)
+            for step in [*judged["datasets"], *judged["withdrawals"]]:
+                self.load(run, step["provider"], name)
+        self.report(run)
+        result: dict[str, Any] = self.objects.get_json(f"reports/nightly/{run}.json")
+        return result
+
+    def outcome(self, run: str, provider: str = PROVIDER, institution: str = FI) -> dict[str, Any]:
+        """What a run did with a dataset."""
+        return self.records.outcome_of[run, f"{institution}#{provider}"]
+
+    def dataset(self, provider: str = PROVIDER) -> Dataset:
+        """What is known of a dataset."""
+        return self.records.dataset(FI, provider)
+
+    # What must hold
+
+    def balances(self, provider: str = PROVIDER, institution: str = FI) -> dict[bytes, int]:
+        """What the register holds of a provider: balances by customer key, of the current key version only."""
+        return {
+            key: decode_loans(loans)[0].balance
+            for (version, of, by, key), loans in self.register.items.items()
+            if (version, of, by) == (self.hash_key.version, institution, provider)
+        }
+
+    def expected(self, amounts: Amounts) -> dict[bytes, int]:
+        """What the register must hold of ``amounts``."""
+        return {self.hash_key.customer_key(customer): balance for customer, balance in amounts.items() if balance}
+
+    def assert_holds(self, amounts: Amounts, provider: str = PROVIDER) -> None:
+        """The register and the index say what ``amounts`` says, and no working file or second index is left."""
+        assert self.balances(provider) == self.expected(amounts)
+        assert len(self.balances(provider)) == sum(1 for key in self.register.items if key[2] == provider)
+        assert self.index(provider) == self.digests(provider)
+        dataset = self.dataset(provider)
+        assert dataset.pending is None
+        assert dataset.lease is None
+        assert dataset.fetch is None
+        assert dataset.customers == sum(1 for balance in amounts.values() if balance)
+        kept = [key for key in self.objects.stored if not key.startswith("reports/")]
+        assert kept == [data.index for data in self.records.datasets() if data.index]
+
+    def index(self, provider: str = PROVIDER) -> dict[bytes, bytes]:
+        """The index that the dataset's record points to."""
+        key = self.dataset(provider).index
+        found = [] if key is None else list(rows(self.objects.open(key), INDEX_ROW_SIZE))
+        assert found == sorted(found)
+        return {row[:KEY_SIZE]: row[KEY_SIZE:] for row in found}
+
+    def digests(self, provider: str = PROVIDER) -> dict[bytes, bytes]:
+        """What an index of the register's items would say."""
+        return {
+            key: content_digest(*decode_loans(loans))
+            for (_, _, by, key), loans in self.register.items.items()
+            if by == provider
+        }
+
+    def assert_doubt_is_noted(self, provider: str = PROVIDER) -> None:
+        """Wherever the register differs from the index, the list that the record points to names the customer."""
+        held, index = self.digests(provider), self.index(provider)
+        differing = {key for key in held.keys() | index.keys() if held.get(key) != index.get(key)}
+        pending = self.dataset(provider).pending
+        noted = (
+            set() if pending is None else {row[:KEY_SIZE] for row in rows(self.objects.open(pending), INDEX_ROW_SIZE)}
+        )
+        assert differing <= noted
