@@ -4,9 +4,12 @@ It runs as the current user, with keys, configuration and folder of its own unde
 started it. Only a key logs in: passwords would need the system's accounts.
 """
 
+import argparse
+import contextlib
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -143,3 +146,20 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((SftpServer.host, 0))
         return int(probe.getsockname()[1])
+
+
+def main() -> None:
+    """``python -m gjeldsbro_local.sftp_server DIRECTORY``: run until interrupted; prints what a receiver file needs."""
+    parser = argparse.ArgumentParser(description="A receiver's SFTP server on loopback, until it is interrupted.")
+    parser.add_argument("directory", type=Path, help="where its keys, its configuration and its folder are")
+    with SftpServer(parser.parse_args().directory) as server:
+        print(
+            f"sftp:\n  url: {server.url}\n  hostKeys: [{server.host_key}]\n  privateKeyFile: {server.private_key_file}"
+        )
+        print(f"# The receiver's folder is {server.folder}. Interrupt to end the server.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()
