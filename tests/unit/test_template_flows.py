@@ -138,6 +138,7 @@ def test_the_flows_start_by_themselves(machine: str, event: str, expression: str
     found = schedule["Properties"]
     assert (found["ScheduleExpression"], found["ScheduleExpressionTimezone"]) == (expression, timezone)
     assert found["State"] == {"Ref": "ScheduleState"}
+    assert found["Input"] == "{}", "Scheduler's default notification is no request that a planner knows"
     assert Deployed().resolve(found["Name"]).startswith("<AWS::StackName>-")
 
 
