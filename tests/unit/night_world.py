@@ -420,8 +420,8 @@ class World:
         assert dataset.lease is None
         assert dataset.fetch is None
         assert dataset.customers == sum(1 for balance in amounts.values() if balance)
-        kept = [key for key in self.objects.stored if not key.startswith("reports/")]
-        assert kept == [data.index for data in self.records.datasets() if data.index]
+        kept = [key for key in self.objects.keys("") if not key.startswith("reports/")]
+        assert kept == sorted(data.index for data in self.records.datasets() if data.index)
 
     def index(self, provider: str = PROVIDER) -> dict[bytes, bytes]:
         """The index that the dataset's record points to."""

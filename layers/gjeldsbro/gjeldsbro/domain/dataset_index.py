@@ -74,11 +74,11 @@ class Duplicates:
     total: int = 0
     first: list[tuple[int, int, int, int]] = field(default_factory=list)
 
-    def add(self, page: int, number: int, earlier_page: int, earlier_number: int) -> None:
-        """Note a customer that came before."""
+    def add(self, one: tuple[int, int], other: tuple[int, int]) -> None:
+        """Note two places, (page, number), of one customer."""
         self.total += 1
         if len(self.first) < self.limit:
-            self.first.append((page, number, earlier_page, earlier_number))
+            self.first.append((*max(one, other), *min(one, other)))
 
 
 def place_of(row: bytes) -> Place:
@@ -139,7 +139,7 @@ def merge_pages(pages: Iterable[Iterable[bytes]], duplicates: Duplicates) -> Ite
         number, offset, length = place_of(row)
         key = row[:KEY_SIZE]
         if key == last:
-            duplicates.add(page, number, last_page, last_number)
+            duplicates.add((page, number), (last_page, last_number))
             continue
         last, last_page, last_number = key, page, number
         if length:

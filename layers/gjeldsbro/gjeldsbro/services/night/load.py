@@ -298,9 +298,10 @@ class _Load:
         register.delete_superseded_pushes(job.institution, job.provider, _FOREVER)
         now = self.tools.clock()
         records.put_outcome(job.run, job.subject, self.loaded(now, withdrawn=True), now)
+        # The record first: one that points to a file which is gone could not be withdrawn any more.
+        records.remove_dataset(self.dataset, job.run)
         for folder in (job.index_folder, job.pending_folder, job.folder):
             objects.delete_prefix(folder)
-        records.remove_dataset(self.dataset, job.run)
         for _ in range(3):
             institution = records.institution(job.institution)
             provider = None if institution is None else institution.provider(job.provider)
