@@ -22,7 +22,8 @@ providers:
   - providerID: "9908:920013015"
     url: https://fi.example.no/debt-information/v1/
 """
-KEY = ed25519.Ed25519PrivateKey.generate()
+# the same in every process: the host key stands in the names of parametrised tests
+KEY = ed25519.Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 HOST_KEY = KEY.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 RECEIVER = f"""\
 receiver: "920013015"
