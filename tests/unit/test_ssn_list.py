@@ -2,6 +2,7 @@
 
 import re
 import tracemalloc
+from array import array
 
 import pytest
 from hypothesis import given
@@ -140,11 +141,31 @@ def test_seen_numbers_is_a_set(numbers, spare):
 
 
 def test_seen_numbers_fills_to_its_capacity():
-    """Numbers that collide, as those of one birth date may, are all found."""
+    """A table that holds all it can still finds each of them."""
     table = SeenNumbers(100)
-    size = table._size
-    assert all(table.add(number * size) for number in range(100))
-    assert not any(table.add(number * size) for number in range(100))
+    assert all(table.add(number) for number in range(100))
+    assert not any(table.add(number) for number in range(100))
+
+
+class CountingSlots(array):
+    """A table's slots that count how often they are looked at."""
+
+    looks = 0
+
+    def __getitem__(self, index):
+        CountingSlots.looks += 1
+        return super().__getitem__(index)
+
+
+def test_identity_numbers_in_clumps_are_found_as_fast_as_any():
+    """Identity numbers share dates and serials and lie close together: that may not make a list slow to read."""
+    # A table for 66,667 numbers has 100,001 slots; by their remainders all of these would lie in 60 of them.
+    numbers = [date * 100_000 + date + serial for date in range(1000) for serial in range(60)]
+    table = SeenNumbers(66_667)
+    table._slots = CountingSlots("Q", table._slots)
+    CountingSlots.looks = 0
+    assert all(map(table.add, numbers))
+    assert CountingSlots.looks < 4 * len(numbers)
 
 
 def test_memory_does_not_grow_with_an_entry_that_never_ends():

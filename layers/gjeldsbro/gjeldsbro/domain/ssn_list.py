@@ -26,6 +26,11 @@ _NUMBER_SIZE = 12
 _KEPT_LENGTH = 64
 """Characters that are kept of an entry that has not ended yet: no valid entry is longer, and more are not shown."""
 
+_SPREAD = 0x9E3779B97F4A7C15
+"""2**64 divided by the golden ratio: multiples of it lie evenly (Knuth, The Art of Computer Programming, 6.4)."""
+
+_MASK = (1 << 64) - 1
+
 _SEPARATORS = re.compile(r"[,\r\n]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _CUT = "…"
@@ -124,6 +129,8 @@ class SeenNumbers:
     """A set of at most ``capacity`` whole numbers from 0 on, in 12 bytes for each that it can hold.
 
     An open-addressed table in one block of memory; a Python set of as many strings takes about seven times as much.
+    The numbers are spread over it by multiplication: identity numbers begin with a date, so their remainders lie in
+    clumps, and a list of one year's births would take a walk through all of them for each number.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -133,7 +140,7 @@ class SeenNumbers:
     def add(self, number: int) -> bool:
         """Add a number; False when it was there already."""
         slots, size, mark = self._slots, self._size, number + 1  # 0 marks a free slot
-        slot = number % size
+        slot = ((number * _SPREAD & _MASK) * size) >> 64
         while held := slots[slot]:
             if held == mark:
                 return False
