@@ -114,6 +114,14 @@ def test_a_local_stack_refuses_real_people() -> None:
     assert rule["Assertions"][0]["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "IdentityNumbers"}, "production"]}]}
 
 
+def test_nobody_sends_under_another_companys_name() -> None:
+    """Our providerID has no default: a production deployment that does not say it stops, and the local one says it."""
+    assert "Default" not in template()["Parameters"]["ProviderId"]
+    production, _, local = (ROOT / "samconfig.toml").read_text().partition("[local.")
+    assert "ProviderId=" not in production
+    assert "ProviderId=" in local
+
+
 def test_plain_http_is_for_the_local_stack() -> None:
     """Institutions are fetched over HTTPS only, but in a local stack (contract)."""
     variables = template()["Globals"]["Function"]["Environment"]["Variables"]
@@ -128,6 +136,47 @@ def test_the_stores_keep_no_debt_history() -> None:
     assert recovery == {"PointInTimeRecoveryEnabled": False}
     rules = properties("DataBucket")["LifecycleConfiguration"]["Rules"]
     assert {"runs/", "packages/", "reports/"} == {rule["Prefix"] for rule in rules if "ExpirationInDays" in rule}
+
+
+def test_the_documented_retention_is_the_real_one() -> None:
+    """The table of stores in docs/architecture.md names the days that the bucket's rules have."""
+    days = {
+        rule["Prefix"]: rule["ExpirationInDays"]
+        for rule in properties("DataBucket")["LifecycleConfiguration"]["Rules"]
+        if "ExpirationInDays" in rule
+    }
+    rows = [line for line in (ROOT / "docs" / "architecture.md").read_text().splitlines() if "| DataBucket" in line]
+    for prefix, kept in days.items():
+        of_prefix = [row for row in rows if f"`{prefix}" in row]
+        assert of_prefix
+        said = f"`{kept['Ref']}`" if isinstance(kept, dict) else f"{kept} days"
+        assert [row for row in of_prefix if said not in row] == []
+
+
+def test_logs_of_the_api_have_a_role_first() -> None:
+    """API Gateway refuses a stage with access logs in a Region whose role for them is not set yet."""
+    assert template()["Resources"]["Api"]["DependsOn"] == "ApiGatewayAccount"
+
+
+def test_failing_pushes_are_counted_where_they_are_answered() -> None:
+    """receive_push answers 5xx without failing, so the alarm counts the API's answers and not the function's errors."""
+    alarm = properties("PushesFail")
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/ApiGateway", "5XXError")
+    assert {dimension["Name"] for dimension in alarm["Dimensions"]} == {"ApiName", "Stage"}
+
+
+@pytest.mark.parametrize("alarm", resources("AWS::CloudWatch::Alarm"))
+def test_an_alarm_names_a_page_that_exists(alarm: str) -> None:
+    """Whoever is woken reads in the alarm where to go on."""
+    (page,) = re.findall(r"docs/[\w-]+\.md", properties(alarm)["AlarmDescription"])
+    assert (ROOT / page).is_file()
+
+
+def test_a_night_may_end_later_than_the_last_one() -> None:
+    """The alarm for a missing night looks back further than a day, or a longer night would set it off."""
+    alarm = properties("NightlyFetchMissing")
+    assert alarm["Period"] * alarm["EvaluationPeriods"] >= 25 * 3600
+    assert alarm["DatapointsToAlarm"] == alarm["EvaluationPeriods"]
 
 
 def test_the_contract_outputs_are_there() -> None:

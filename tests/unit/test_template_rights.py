@@ -102,10 +102,11 @@ def test_a_flow_may_run_its_maps(machine: str, prefix: str) -> None:
     allowed = {
         (action, resource) for one in rights(_role(machine)) for action in one["Action"] for resource in one["Resource"]
     }
-    executions = f"arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:<{machine}.Name>/*"
+    execution = f"arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:<{machine}.Name>"
     assert ("s3:GetObject", f"<DataBucket.Arn>/{prefix}/*") in allowed
     assert ("states:StartExecution", f"<{machine}>") in allowed
-    assert {("states:DescribeExecution", executions), ("states:StopExecution", executions)} <= allowed
+    for executions in (f"{execution}:*", f"{execution}/*"):
+        assert {("states:DescribeExecution", executions), ("states:StopExecution", executions)} <= allowed
 
 
 def _role(machine: str) -> str:
