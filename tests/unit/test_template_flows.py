@@ -19,9 +19,12 @@ from gjeldsbro import errors
 
 AWS_ERRORS = {
     "Lambda.AWSLambdaException",
+    "Lambda.ClientExecutionTimeoutException",
     "Lambda.SdkClientException",
     "Lambda.ServiceException",
     "Lambda.TooManyRequestsException",
+    "Lambda.Unknown",
+    "Sandbox.Timedout",
     "States.ALL",
     "States.Timeout",
 }
@@ -83,6 +86,17 @@ def test_a_task_retries_what_passes_and_catches_the_rest(machine: str, name: str
         assert retrier["JitterStrategy"] == "FULL"
         assert retrier["MaxDelaySeconds"] >= retrier["IntervalSeconds"]
     assert [catcher["ErrorEquals"] for catcher in task["Catch"]][-1] == ["States.ALL"]
+
+
+@pytest.mark.parametrize(("machine", "name"), TASKS)
+def test_a_time_out_is_retried_under_all_its_names(machine: str, name: str) -> None:
+    """Step Functions' own, the one of Lambda's sandbox, which ends first, and the one that AWS documents for it."""
+    names = {"States.Timeout", "Sandbox.Timedout", "Lambda.Unknown"}
+    for retrier in state(machine, name)["Retry"]:
+        if names & set(retrier["ErrorEquals"]):
+            assert names <= set(retrier["ErrorEquals"])
+        if "Lambda.ServiceException" in retrier["ErrorEquals"]:
+            assert "Lambda.ClientExecutionTimeoutException" in retrier["ErrorEquals"]
 
 
 @pytest.mark.parametrize(("machine", "name"), STATES)
