@@ -11,6 +11,7 @@ from tests.unit.night_world import FI, PROVIDER, PUSHER, SUCCESSOR, DiedError, W
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.errors import ConfigurationError
 from gjeldsbro.services.night import load
+from gjeldsbro.services.night.common import LEASE_SECONDS
 from gjeldsbro.services.ports import Lease, Provider
 
 A, B, C, D, E, F = people(6)
@@ -377,3 +378,21 @@ def test_a_missing_file_stops_the_load_before_anything_is_deleted(lost) -> None:
         world.load("n2")
     assert world.register.items == before
     assert world.dataset().run == "n1"
+
+
+def test_nobody_gets_the_loans_of_another_when_a_page_was_stored_twice() -> None:
+    """A call that was repeated may replace a page after the merge: the load stops, and the next night goes well."""
+    world = loaded_once()
+    world.serve(SECOND)
+    world.plan("n2")
+    world.fetch("n2")
+    (page,) = [key for key in world.objects.keys("runs/") if key.endswith(".rec")]
+    size = len(world.objects.stored[page]) // 4
+    world.objects.stored[page] = world.objects.stored[page][size:] + world.objects.stored[page][:size]
+    with pytest.raises(ConfigurationError, match="not the one that was merged"):
+        world.load("n2")
+    assert world.dataset().run == "n1"
+    world.report("n2")
+    world.now += timedelta(seconds=LEASE_SECONDS)
+    world.night("n3")
+    world.assert_holds(SECOND)

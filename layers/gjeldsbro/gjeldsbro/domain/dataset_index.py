@@ -12,8 +12,9 @@ dataset     64     key, digest, page (4), offset (8) and length (4) of its recor
 pending     48     key, page (4), offset (8) and length (4) of its record; page ``GONE``: the customer is deleted
 ==========  =====  ================================================================================================
 
-A record is ``encode_loans`` of the customer's loans. Numbers are unsigned and big-endian. A customer without loans has
-a page row of length 0, so that its duplicates are found, and no row in the other files.
+A record is the key again and ``encode_loans`` of the customer's loans, so that a row which points to the wrong place is
+noticed. Numbers are unsigned and big-endian. A customer without loans has a page row of length 0, so that its
+duplicates are found, and no row in the other files.
 """
 
 from collections.abc import Iterable, Iterator

@@ -176,7 +176,7 @@ def _keep(job: Job, cursor: _Cursor, customers: list[CustomerLoans], tools: Fetc
         if len(record) > MAX_LOANS_BYTES:
             place = f"page {page} /customers/{number}/loans"
             cursor.refuse([Violation(place, f"one customer's loans take at most {MAX_LOANS_BYTES} bytes")], 1)
-        found.append((key, content_digest(*customer.loans), record))
+        found.append((key, content_digest(*customer.loans), key + record))
         cursor.withLoans += 1
         times = [loan.timestamp for loan in customer.loans]
         cursor.earliest = min(times) if not cursor.earliest else min(cursor.earliest, *times)

@@ -165,7 +165,7 @@ class _Load:
                 self.job.institution,
                 self.job.provider,
                 self.job.run,
-                ((key, records.read(place)) for key, place in places if place.page != GONE),
+                ((key, records.read(key, place)) for key, place in places if place.page != GONE),
             )
             register.delete_dataset_items(
                 self.job.institution,
@@ -321,13 +321,18 @@ class _Records:
         self._size = max(1 << 16, min(1 << 20, _WINDOW_BUDGET // pages))
         self._windows: dict[int, tuple[int, bytes, Iterator[bytes]]] = {}
 
-    def read(self, place: Place) -> bytes:
-        """One record. Raises ConfigurationError when its page is no longer stored whole."""
+    def read(self, key: bytes, place: Place) -> bytes:
+        """The encoded loans of a customer.
+
+        Raises ConfigurationError when its page is no longer stored whole, or is not the one that was merged. A call
+        that Step Functions repeated while the first was still at work may have fetched and stored a page once more,
+        with its records in other places: nobody may get another one's loans by that.
+        """
         start, data, chunks = self._windows.get(place.page, (0, b"", iter(())))
         last = place.offset + place.length
         if not start <= place.offset <= start + len(data) + self._size or not data:
-            key = self._job.records_key(place.page)
-            start, data, chunks = place.offset, b"", self._objects.open(key, start=place.offset, chunk=self._size)
+            page = self._job.records_key(place.page)
+            start, data, chunks = place.offset, b"", self._objects.open(page, start=place.offset, chunk=self._size)
         try:
             while start + len(data) < last:
                 kept = max(0, place.offset - start)
@@ -335,7 +340,10 @@ class _Records:
         except (KeyError, StopIteration):
             raise ConfigurationError(f"page {place.page} is missing in the data bucket") from None
         self._windows[place.page] = (start, data, chunks)
-        return data[place.offset - start : last - start]
+        record = data[place.offset - start : last - start]
+        if record[:KEY_SIZE] != key:
+            raise ConfigurationError(f"page {place.page} in the data bucket is not the one that was merged")
+        return record[KEY_SIZE:]
 
 
 def _all_taken(institution: Institution, run: str, records: NightRecords) -> bool:
