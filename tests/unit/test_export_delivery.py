@@ -354,7 +354,9 @@ def test_the_report_ends_the_run_and_leaves_nothing(world):
     assert report["counts"] == {"delivered": 1}
     assert report["deliveries"][0]["onBehalfOf"] == OTHER
     assert world.partners.runs[RUN]["state"] == "finished"
+    world.store.put(f"runs/export/{RUN}/left-behind", b"")
     assert report_export(run=RUN, partners=world.partners, store=world.store, now=clock()) == result
+    assert list(world.store.objects) == [result["reportKey"]]
 
 
 def test_a_delivery_without_an_outcome_is_reported_as_failed(world):

@@ -375,7 +375,9 @@ def test_the_report_counts_every_dataset_and_ends_the_run() -> None:
     assert stored["counts"]["added"] == 7
     assert world.records.run_of["n1"]["state"] == "finished"
     assert not list(world.objects.keys("runs/"))
+    world.objects.put("runs/nightly/n1/left-behind", b"")
     assert world.report("n1") == answer
+    assert not list(world.objects.keys("runs/"))
 
 
 def test_a_run_that_was_never_planned_has_no_report() -> None:

@@ -17,12 +17,13 @@ def report_export(*, run: str, partners: ExportPartners, store: Store, now: date
     """Write the report and the run's record, close what was left open, and delete lists, numbers and packages.
 
     Returns the report's key and how many deliveries there were, and how many of them were not made. A call that is
-    repeated after it was done gives the same answer.
+    repeated after it was done gives the same answer, and deletes what the first could not.
     """
     key = f"reports/export/{run}.json"
     try:
         plan = Plan.load(store, run)
     except KeyError:
+        store.delete_prefix(places.run_prefix(run))
         return _summary(store.get_json(key))
     outcomes = partners.outcomes(run)
     for receiver, on_behalf_of in plan.deliveries:

@@ -87,17 +87,19 @@ def report_night(
 ) -> dict[str, Any]:
     """Write the report of a run, store its record and delete its working files; where the report is, and the counts.
 
-    A dataset that no step gave an outcome has failed. Called again, it finds the manifest gone and answers from the
-    report.
+    A dataset that no step gave an outcome has failed. Called again, it finds the manifest gone, answers from the
+    report, and deletes what the first call could not.
     """
     report_key = f"reports/nightly/{run}.json"
     try:
         groups = objects.get_json(manifest_key(run))
     except KeyError:
         try:
-            return _answer(run, report_key, objects.get_json(report_key))
+            report = objects.get_json(report_key)
         except KeyError:
             raise ConfigurationError("the run has neither a manifest nor a report") from None
+        objects.delete_prefix(run_folder(run))
+        return _answer(run, report_key, report)
     now = clock()
     found = records.outcomes(run)
     results = []
