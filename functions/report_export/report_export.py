@@ -12,14 +12,13 @@ from gjeldsbro.log import LambdaContext, logger, task
 from gjeldsbro.services.export.report import report_export
 from gjeldsbro.settings import Settings
 
-metrics = Metrics(namespace="gjeldsbro", service="quarterly-export")
-
 
 class ReportSettings(Settings):
     """What this function reads from its environment."""
 
     partner_table: str
     data_bucket: str
+    stack_name: str
 
 
 @task
@@ -33,6 +32,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         now=datetime.now(UTC),
     )
     missed = reported["notDelivered"]
+    metrics = Metrics(namespace="gjeldsbro", service=settings.stack_name)
     metrics.add_metric(name="PackagesDelivered", unit=MetricUnit.Count, value=reported["deliveries"] - missed)
     metrics.add_metric(name="PackagesNotDelivered", unit=MetricUnit.Count, value=missed)
     metrics.flush_metrics()
