@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-END_SECONDS = 10
+END_SECONDS = 3
+"""How long a process may take to end by itself; nothing here has anything to save."""
 _POLL_SECONDS = 0.05
 
 

@@ -153,7 +153,7 @@ class LocalStack:
     def _start_ministack(self) -> None:
         if not _MINISTACK.exists():
             raise StackError("ministack is not installed: run `make setup`")
-        port = _free_port()
+        port = free_port()
         self.endpoint_url = f"http://127.0.0.1:{port}"
         log = self.directory / "ministack.log"
         environment = {
@@ -227,7 +227,8 @@ class LocalStack:
         self.gateway_url = description["gateway"]["url"]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
