@@ -130,6 +130,14 @@ def test_the_body_must_be_declared_as_json_in_utf_8(api, content_type, status):
     assert api.handle(event, CONTEXT)["statusCode"] == status
 
 
+@pytest.mark.parametrize("body", ['{"a": "å"}'.encode("latin-1"), "{}".encode("utf-16")], ids=["latin-1", "utf-16"])
+def test_the_body_must_be_utf_8_in_fact(api, body):
+    """What is declared as UTF-8 and is not gets 415 too (contract)."""
+    event = request(base64.b64encode(body).decode(), pem=seid_2(BANK), isBase64Encoded=True)
+
+    assert refusal(api.handle(event, CONTEXT)) == (415, "the body must be in UTF-8 (SPEC 3.1.3)")
+
+
 def test_a_request_without_headers_is_no_json(api):
     """API Gateway's test console sends no headers at all."""
     event = request("{}", pem=seid_2(BANK))

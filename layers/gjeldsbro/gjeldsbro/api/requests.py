@@ -27,7 +27,7 @@ class Request:
         return receipt(self.received, self.uuid)
 
     def json_body(self) -> bytes:
-        """The body, which the caller says is JSON in UTF-8; whether it is, the parser finds out.
+        """The body, which is in UTF-8 and said to be JSON; whether it is that, the parser finds out.
 
         Raises UnsupportedMediaTypeError, MessageTooLargeError, or InvalidMessageError for broken base64.
         """
@@ -42,6 +42,10 @@ class Request:
             body = text.encode("utf-8", "surrogatepass")
         if len(body) > MAX_BODY_BYTES:
             raise MessageTooLargeError(f"a body has at most {MAX_BODY_BYTES} bytes")
+        try:
+            body.decode()
+        except UnicodeDecodeError:  # its text would quote the body
+            raise UnsupportedMediaTypeError("the body must be in UTF-8 (SPEC 3.1.3)") from None
         return body
 
     def _header(self, name: str) -> str:
