@@ -1,6 +1,5 @@
 """What the deployed template says about the API: routes, the answers of API Gateway itself, and its limits."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
@@ -41,7 +40,7 @@ class Throttle:
     rate: float
     burst: float
     _tokens: float = field(init=False)
-    _at: float = field(init=False, default_factory=time.monotonic)
+    _at: float | None = field(init=False, default=None)
     _lock: Lock = field(init=False, default_factory=Lock, repr=False)
 
     def __post_init__(self) -> None:
@@ -50,7 +49,7 @@ class Throttle:
     def admits(self, now: float) -> bool:
         """Whether a request at this monotonic time is let through; it then counts."""
         with self._lock:
-            self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
+            self._tokens = min(self.burst, self._tokens + (now - (now if self._at is None else self._at)) * self.rate)
             self._at = now
             if self._tokens < 1:
                 return False
