@@ -130,17 +130,29 @@ def test_the_register_key_is_for_functions_and_flows() -> None:
 
 
 def test_no_person_can_use_the_register_key() -> None:
-    """The account administers the key; to use it, or to let others, it needs CloudFormation making the stores."""
+    """The account administers the key; what else it may, making the stores, shows nobody what is in them."""
+    table, secret = (
+        {"kms:ViaService": f"{name}.<AWS::Region>.amazonaws.com"} for name in ("dynamodb", "secretsmanager")
+    )
+    trial = {"kms:EncryptionContext:SecretVersionId": "RequestToValidateKeyAccess"}
+    by_deployment = {"aws:CalledVia": ["cloudformation.amazonaws.com"]}
+    allowed = {
+        "DeploymentsMakeTheTable": {"StringEquals": table, "ForAnyValue:StringEquals": by_deployment},
+        "DeploymentsLetDynamoDbEncryptTheTable": {
+            "StringEquals": table,
+            "Bool": {"kms:GrantIsForAWSResource": "true"},
+        },
+        "DeploymentsEncryptTheSecret": {"StringEquals": secret},
+        "SecretsManagerTriesTheKey": {"StringEquals": {**secret, **trial}},
+    }
+    found = {}
     for statement in statements("RegisterKey", "KeyPolicy"):
         assert "kms:*" not in statement["Action"]
-        if statement["Principal"]["AWS"] != ROOT_USER or not USES & set(statement["Action"]):
-            continue
-        condition = statement["Condition"]
-        if statement["Action"] == ["kms:CreateGrant"]:
-            assert condition["Bool"] == {"kms:GrantIsForAWSResource": "true"}
-            assert condition["StringEquals"] == {"kms:ViaService": "dynamodb.<AWS::Region>.amazonaws.com"}
-        else:
-            assert condition["ForAnyValue:StringEquals"] == {"aws:CalledVia": ["cloudformation.amazonaws.com"]}
+        if statement["Principal"]["AWS"] == ROOT_USER and USES & set(statement["Action"]):
+            found[statement["Sid"]] = statement["Condition"]
+            if statement["Condition"] == allowed["DeploymentsEncryptTheSecret"]:
+                assert statement["Action"] == ["kms:GenerateDataKey"]
+    assert found == allowed
 
 
 @pytest.mark.parametrize("key", ["RegisterKey", "PartnerKey"])
@@ -171,12 +183,24 @@ def test_the_partner_key_is_for_those_who_know_partners() -> None:
 
 def test_only_functions_read_the_hash_key() -> None:
     """The secret's own policy denies it to everybody but the functions whose rights ask for it."""
-    (deny,) = statements("HashKeySecretPolicy", "ResourcePolicy")
+    deny = next(one for one in statements("HashKeySecretPolicy", "ResourcePolicy") if SECRET in one["Action"])
     assert (deny["Effect"], deny["Principal"], deny["Action"]) == ("Deny", "*", [SECRET])
     allowed = {
         arn.removeprefix("<").removesuffix(".Arn>") for arn in deny["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]
     }
     assert allowed == roles_that(touch="<HashKeySecret", do=(SECRET,))
+
+
+def test_nobody_replaces_the_hash_key_by_hand() -> None:
+    """A key that a person knows turns the register into persons; CloudFormation makes up one that nobody has seen."""
+    deny = next(one for one in statements("HashKeySecretPolicy", "ResourcePolicy") if SECRET not in one["Action"])
+    assert (deny["Effect"], deny["Principal"]) == ("Deny", "*")
+    assert deny["Action"] == ["secretsmanager:PutSecretValue", "secretsmanager:UpdateSecret"]
+    assert deny["Condition"] == {
+        "ForAllValues:StringNotEquals": {"aws:CalledVia": ["cloudformation.amazonaws.com"]},
+    }
+    assert "GenerateSecretString" in properties("HashKeySecret")
+    assert "SecretString" not in properties("HashKeySecret")
 
 
 def test_nothing_but_the_push_and_the_lookup_knows_both_sides() -> None:
