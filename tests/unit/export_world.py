@@ -122,7 +122,10 @@ class MemoryPartners:
 
 
 class MemoryFolder:
-    """A receiver's folder. Faults: ``refuse`` (codes), ``lose_after`` (bytes written), ``hidden``, ``spoil``."""
+    """A receiver's folder.
+
+    Faults: ``refuse`` (codes), ``lose_after`` (bytes written), ``hidden``, ``secretive``, ``spoil``.
+    """
 
     path = "/debt/exchange"
 
@@ -132,6 +135,7 @@ class MemoryFolder:
         self.refuse: set[str] = set()
         self.lose_after: int | None = None
         self.hidden = False
+        self.secretive = False
         self.spoil = 0
         self.written = 0
         self.connections = 0
@@ -152,8 +156,11 @@ class MemoryFolder:
 
     def file(self, name):
         """One file."""
-        if self.hidden and name.endswith((".part", ".gzip")):
-            return None
+        if name.endswith((".part", ".gzip")):
+            if self.secretive:
+                raise ReceiverRefusedError("READ", "permission denied")
+            if self.hidden:
+                return None
         return next((file for file in self.files() if file.name == name), None)
 
     def read(self, name: str, start: int, size: int) -> Iterator[bytes]:

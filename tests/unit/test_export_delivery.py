@@ -192,26 +192,26 @@ def test_a_server_that_always_spoils_is_refused(world):
     assert world.partners.delivery(RECEIVER, OTHER, "2026-4")["state"] == "failed"
 
 
-@pytest.mark.parametrize("hidden", [True, False])
-def test_a_server_that_forbids_reading_is_delivered_to(hidden):
-    """With readBack off, neither the content nor, where uploads are hidden, the size is asked for."""
+@pytest.mark.parametrize(("hidden", "secretive"), [(False, False), (True, False), (False, True)])
+def test_a_server_that_forbids_reading_is_delivered_to(hidden, secretive):
+    """With readBack off, the content is not asked for, and the size only as far as the server tells it."""
     world = World(read_back=False)
     world.start()
     world.build()
     world.folder.refuse = {"READ"}
-    world.folder.hidden = hidden
+    world.folder.hidden, world.folder.secretive = hidden, secretive
     assert world.deliver()
     assert world.outcome()["status"] == "delivered"
     assert len(world.package()["customers"]) == 3
 
 
-@pytest.mark.parametrize("code", ["WRITE", "RENAME"])
+@pytest.mark.parametrize("code", ["WRITE", "READ", "RENAME"])
 def test_a_server_that_refuses_is_recorded(world, code):
-    """What the receiver must mend is not retried, and nothing bears the package's name."""
+    """What the receiver must mend is not retried, and nothing of the package is left on its server."""
     world.folder.refuse = {code}
     assert world.deliver()
     assert (world.outcome()["status"], world.outcome()["error"]) == ("refused", code)
-    assert "985815534.gzip" not in world.folder.content
+    assert world.folder.content == {}
 
 
 def test_a_crash_after_the_rename_is_no_second_delivery(world, monkeypatch):

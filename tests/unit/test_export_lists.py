@@ -228,6 +228,15 @@ def test_a_folder_where_nothing_can_be_written_is_recorded(world):
     assert missing.outcome() == ("refused", "SSN_LIST_NOT_FOUND")
 
 
+def test_a_report_that_cannot_be_renamed_leaves_nothing(world):
+    """Where reports cannot get their name there is no package, and nothing unfinished stays on the server."""
+    world.folder.refuse = {"RENAME"}
+    before = dict(world.folder.content)
+    assert world.read()
+    assert world.outcome() == ("refused", "RENAME")
+    assert world.folder.content == before
+
+
 def test_a_server_that_is_away_is_tried_again(world):
     """A lost connection is left to the state machine's retries, and the next call goes on."""
     world.folder.lose_after = 1

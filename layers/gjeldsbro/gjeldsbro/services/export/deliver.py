@@ -6,6 +6,7 @@ server's own file says how much of an upload arrived.
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -13,10 +14,10 @@ from typing import Any
 from gjeldsbro.domain.exchange_reports import package_name
 from gjeldsbro.domain.package import Package, Slice
 from gjeldsbro.domain.timestamps import from_datetime
-from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError
+from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, ReceiverUnavailableError
 from gjeldsbro.services.export import places
 from gjeldsbro.services.export.plan import Plan, slice_keys
-from gjeldsbro.services.export.ports import Connect, ExportPartners, Folder, HasTime, Store
+from gjeldsbro.services.export.ports import Connect, ExportPartners, Folder, HasTime, RemoteFile, Store
 from gjeldsbro.services.ports import Receiver
 
 MAX_ATTEMPTS = 3
@@ -64,10 +65,19 @@ class PackageDelivery:
             return True
         try:
             with connect(receiver) as folder:
-                return self._go_on(folder, receiver)
+                try:
+                    return self._go_on(folder, receiver)
+                except ReceiverRefusedError:
+                    self._clean_up(folder)
+                    raise
         except ReceiverRefusedError as exc:
             self._finish("refused", "failed", error=exc.code, reason=exc.detail)
             return True
+
+    def _clean_up(self, folder: Folder) -> None:
+        """Remove what was uploaded of a package that is given up, as far as the server lets us."""
+        with suppress(ReceiverRefusedError, ReceiverUnavailableError):
+            folder.remove(self._unfinished)
 
     def _resume(self) -> bool:
         try:
@@ -131,14 +141,14 @@ class PackageDelivery:
 
     def _arrived(self, folder: Folder, receiver: Receiver) -> int:
         """How much the server has: the name says that what is there is of this package, its size how much of it."""
-        there = folder.file(self._unfinished)
+        there = _uploaded(folder, receiver, self._unfinished)
         if there is not None:
             return there.size if there.size <= self._state["bytes"] else 0
         return 0 if receiver.read_back else int(self._state["uploaded"])  # such servers may hide what was uploaded
 
     def _verify(self, folder: Folder, receiver: Receiver) -> bool:
         """Compare size and, where we may read, content with the slices; a copy that differs is sent again."""
-        there, size = folder.file(self._unfinished), self._state["bytes"]
+        there, size = _uploaded(folder, receiver, self._unfinished), self._state["bytes"]
         hidden = there is None and not receiver.read_back
         if not hidden and (there is None or there.size != size):
             self._start_again(folder, "READ_BACK", "the copy on the server has another size")
@@ -174,14 +184,14 @@ class PackageDelivery:
             self._record("failed", error="SUPERSEDED", reason="another run has claimed the delivery")
             return True
         name, size = package_name(self._on_behalf_of), self._state["bytes"]
-        there = folder.file(self._unfinished)
-        published = folder.file(name)
+        there = _uploaded(folder, receiver, self._unfinished)
+        published = _uploaded(folder, receiver, name)
         already = there is None and published is not None and published.size == size and self._state.get("renaming")
         if not already:
             self._state["renaming"] = True
             self._save()
             folder.replace(self._unfinished, name)
-            published = folder.file(name)
+            published = _uploaded(folder, receiver, name)
             hidden = published is None and not receiver.read_back
             if not hidden and (published is None or published.size != size):
                 raise ReceiverRefusedError("RENAME", "the package is not there after its renaming")
@@ -239,3 +249,13 @@ class PackageDelivery:
 
     def _save(self) -> None:
         self._store.put_json(f"{self._prefix}delivery.json", self._state)
+
+
+def _uploaded(folder: Folder, receiver: Receiver, name: str) -> RemoteFile | None:
+    """A file that we put there; None when it is not there, or when the server hides it or forbids us to look."""
+    try:
+        return folder.file(name)
+    except ReceiverRefusedError:
+        if receiver.read_back:
+            raise
+        return None

@@ -5,6 +5,7 @@ deleted at once. What is kept until the packages are built are batches of valid 
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from gjeldsbro.domain.exchange_reports import (
 )
 from gjeldsbro.domain.ssn_list import Findings, SsnList, check_size
 from gjeldsbro.domain.timestamps import from_datetime
-from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, SsnListError
+from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, ReceiverUnavailableError, SsnListError
 from gjeldsbro.services.export import places
 from gjeldsbro.services.export.plan import Plan
 from gjeldsbro.services.export.ports import Connect, ExportPartners, Folder, HasTime, Store
@@ -258,8 +259,13 @@ class ListReader:
 def _put_whole(folder: Folder, name: str, pieces: Iterable[bytes]) -> None:
     """Write a file that appears only when it is complete."""
     unfinished = f"{name}.part"
-    folder.write(unfinished, 0, pieces)
-    folder.replace(unfinished, name)
+    try:
+        folder.write(unfinished, 0, pieces)
+        folder.replace(unfinished, name)
+    except ReceiverRefusedError:
+        with suppress(ReceiverRefusedError, ReceiverUnavailableError):
+            folder.remove(unfinished)
+        raise
 
 
 def _lines(entries: list[str]) -> bytes:
