@@ -1,6 +1,7 @@
 """Planning, judging, withdrawing, reporting: what the night does around the data."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -162,6 +163,28 @@ def test_an_institution_is_held_as_a_whole() -> None:
     assert {world.outcome("n2", provider)["status"] for provider in (PROVIDER, SUCCESSOR)} == {"held"}
     assert world.balances() == world.expected(some(150))
     assert world.balances(SUCCESSOR) == {}
+
+
+@pytest.mark.parametrize("writes", range(1, 12))
+def test_a_hold_that_dies_on_the_way_is_completed(writes) -> None:
+    """What is left of the institution would be no shrink by itself, and is held with the rest nevertheless."""
+    world = World(Provider(PROVIDER, url=URL), Provider(SUCCESSOR, url=URL))
+    world.serve(some(100))
+    world.serve(some(50), provider=SUCCESSOR)
+    world.night("n1")
+    world.serve(some(40))
+    world.serve(some(40), provider=SUCCESSOR)
+    for provider in (PROVIDER, SUCCESSOR):
+        world.fetch("n2", provider)
+    world.mortality.last = world.mortality.writes + writes
+    with suppress(DiedError):
+        world.judge("n2", PROVIDER, SUCCESSOR)
+    world.mortality.last = None
+    assert world.judge("n2", PROVIDER, SUCCESSOR) == {"datasets": [], "withdrawals": []}
+    for provider in (PROVIDER, SUCCESSOR):
+        outcome = world.outcome("n2", provider)
+        assert (outcome["status"], outcome["customersBefore"], outcome["customersNow"]) == ("held", 150, 80)
+        assert world.dataset(provider).held
 
 
 # Withdraw

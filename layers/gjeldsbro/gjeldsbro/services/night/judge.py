@@ -46,6 +46,9 @@ def judge_institution(
                 _busy(Job(run, institution, provider), records, clock)
     before = sum(dataset.customers for dataset in datasets.values())
     now = before + sum(_change(dataset, known, fetched) for dataset in fetched.values())
+    begun = next((dataset.last_run for dataset in datasets.values() if _was_held(dataset, run)), None)
+    if begun is not None:  # an earlier call died on the way: what is left is held too, whatever it would be alone
+        before, now = begun["customersBefore"], begun["customersNow"]
     if hold and before >= SMALL_SET and (before - now) * 100 > known.max_shrink_percent * before:
         for dataset in fetched.values():
             job = Job(run, institution, dataset.provider)
@@ -64,6 +67,10 @@ def judge_institution(
 
 def _is_ready(dataset: Dataset, run: str) -> bool:
     return dataset.fetch is not None and dataset.fetch["run"] == run and bool(dataset.fetch["ready"])
+
+
+def _was_held(dataset: Dataset, run: str) -> bool:
+    return dataset.last_run is not None and (dataset.last_run["run"], dataset.last_run["status"]) == (run, "held")
 
 
 def _withdraws(dataset: Dataset) -> bool:
