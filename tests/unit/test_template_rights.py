@@ -159,7 +159,7 @@ def test_no_person_can_use_the_register_key() -> None:
 def test_keys_are_used_through_the_stores_only(key: str) -> None:
     """A role cannot decrypt by itself, only through the table, bucket or secret that it has a right on."""
     for statement in statements(key, "KeyPolicy"):
-        if statement["Principal"]["AWS"] != ROOT_USER:
+        if statement["Effect"] == "Allow" and statement["Principal"]["AWS"] != ROOT_USER:
             assert statement["Condition"]["StringEquals"]["kms:ViaService"]
             assert set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey"}
 
@@ -179,6 +179,19 @@ def test_the_partner_key_is_for_those_who_know_partners() -> None:
         touch="<ClientCertificateSecret", do=(SECRET,)
     )
     assert principals("PartnerKey", "FunctionsReadPartnersAndSecrets") == expected
+
+
+def test_only_functions_read_partners_secrets() -> None:
+    """The key denies it to everybody but the functions whose rights ask for it (decision record 0005)."""
+    (deny,) = [one for one in statements("PartnerKey", "KeyPolicy") if one["Effect"] == "Deny"]
+    assert (deny["Principal"], deny["Action"]) == ({"AWS": "*"}, ["kms:Decrypt"])
+    condition = deny["Condition"]
+    assert condition["StringEquals"] == {"kms:ViaService": "secretsmanager.<AWS::Region>.amazonaws.com"}
+    assert condition["StringNotEquals"] == {"kms:EncryptionContext:SecretVersionId": "RequestToValidateKeyAccess"}
+    named = {arn.removeprefix("<").removesuffix(".Arn>") for arn in condition["ArnNotEquals"]["aws:PrincipalArn"]}
+    assert named == roles_that(touch="/receiver/", do=(SECRET,)) | roles_that(
+        touch="<ClientCertificateSecret", do=(SECRET,)
+    )
 
 
 def test_only_functions_read_the_hash_key() -> None:
