@@ -169,7 +169,7 @@ def test_failing_pushes_are_counted_where_they_are_answered() -> None:
 def test_an_alarm_names_a_page_that_exists(alarm: str) -> None:
     """Whoever is woken reads in the alarm where to go on."""
     (page,) = re.findall(r"docs/[\w-]+\.md", properties(alarm)["AlarmDescription"])
-    assert (ROOT / page).is_file()
+    assert f"| `{alarm}` |" in (ROOT / page).read_text()
 
 
 def test_a_night_may_end_later_than_the_last_one() -> None:
