@@ -1,11 +1,13 @@
 """Builds and deploys template.yaml with the SAM CLI, as for AWS, to an endpoint on this machine."""
 
+import contextlib
+import fcntl
 import os
 import platform
 import shlex
 import subprocess
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +25,14 @@ _DEPLOY_SECONDS = 300
 
 class DeploymentError(RuntimeError):
     """The SAM CLI failed; the message ends with what it said last."""
+
+
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """Wait until nobody else builds or deploys here: there is one build folder."""
+    with (ROOT / ".tools" / "deployment.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def architecture() -> str:

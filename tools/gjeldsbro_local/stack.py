@@ -101,11 +101,12 @@ class LocalStack:
         try:
             self._make_certificates()
             self._start_ministack()
-            self._report("building layers and functions")
-            deployment.build(self.directory / "sam-build.log")
-            self._report("deploying template.yaml")
-            log = self.directory / "sam-deploy.log"
-            self.outputs = deployment.deploy(self.endpoint_url, self.name, log, parameters or {})
+            with deployment.exclusive():
+                self._report("building layers and functions")
+                deployment.build(self.directory / "sam-build.log")
+                self._report("deploying template.yaml")
+                log = self.directory / "sam-deploy.log"
+                self.outputs = deployment.deploy(self.endpoint_url, self.name, log, parameters or {})
             self._start_gateway()
             self._write_stack_file()
         except BaseException:
