@@ -46,8 +46,8 @@ _MANNERS: list[dict[str, Any]] = [
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep this ring in one process, so that there is one stack, and begin with it, as it takes longest.
 
-    Neither first nor last among the plugins: after pytest-randomly, which shuffles, and before pytest-xdist, which reads
-    the groups.
+    Neither first nor last among the plugins: after pytest-randomly, which shuffles, and before pytest-xdist, which
+    reads the groups.
     """
     here = Path(__file__).parent
     for item in items:
