@@ -155,6 +155,20 @@ def test_a_dropped_provider_is_kept_as_ended(gjeldsbro, institution_file, partne
     assert not partners.institution(BANK).provider(f"9908:{BANK}").ended
 
 
+def test_a_provider_does_not_leave_a_dataset_behind(gjeldsbro, institution_file, partners):
+    """Who has delivered a dataset cannot go on with pushes alone: nothing would ever replace the dataset."""
+    gjeldsbro("institution", "put", str(institution_file))
+    dataset = partners.take_lease(BANK, f"9908:{BANK}", "night-1", NOW, 60)
+    partners.update_dataset(dataset, "night-1", as_of="2026-11-22T05:00:00.0000000Z", lease=None)
+    before = partners.institution(BANK)
+    push_only = institution_file.read_text().replace(', url: "https://fi.example.no/debt-information/v1"', "")
+    institution_file.write_text(push_only)
+    status, _, err = gjeldsbro("institution", "put", str(institution_file))
+    assert status == 1
+    assert f"9908:{BANK} has delivered datasets" in err
+    assert partners.institution(BANK) == before
+
+
 def test_a_wrong_file_stores_nothing(gjeldsbro, institution_file, partners):
     """Every broken rule is a line of its own on standard error, with file, place and rule."""
     institution_file.write_text(institution_file.read_text().replace("https", "http").replace(BANK, "1", 1))

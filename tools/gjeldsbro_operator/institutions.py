@@ -19,6 +19,7 @@ def put(stack: Stack, arguments: argparse.Namespace) -> Result:
     first accepted dataset.
     """
     described = read_institution(arguments.file, local=stack.local)
+    _refuse_stranded_datasets(described, stack.partners.datasets(described.institution))
     before = stack.partners.institution(described.institution)
     merged = described if before is None else _with_ended_providers(described, before)
     state = "unchanged" if merged == before else "created" if before is None else "changed"
@@ -35,6 +36,17 @@ def _with_ended_providers(described: Institution, before: Institution) -> Instit
     named = {provider.provider for provider in described.providers}
     dropped = tuple(replace(provider, ended=True) for provider in before.providers if provider.provider not in named)
     return replace(described, providers=described.providers + dropped)
+
+
+def _refuse_stranded_datasets(described: Institution, datasets: list[Dataset]) -> None:
+    """A provider that only pushes from now on would leave its last dataset in the register for ever."""
+    shown = {dataset.provider for dataset in datasets if dataset.as_of is not None}
+    for provider in described.providers:
+        if provider.provider in shown and not provider.delivers_datasets:
+            raise ConfigurationError(
+                f"{provider.provider} has delivered datasets, which only a dataset can replace: give it a url, "
+                "or let it push under another providerID (SPEC appendix E: 9990:)",
+            )
 
 
 def show_all(stack: Stack, _: argparse.Namespace) -> Result:
