@@ -167,13 +167,16 @@ def test_json_in_utf_8_is_accepted_however_it_is_written(serve, content_type) ->
         (answer(b"", status="413 Content Too Large"), "HTTP 413"),
         (answer(b"", status="204 No Content"), "HTTP 204"),
         (answer(b"", status="302 Found", Location="http://127.0.0.1:9/"), "HTTP 302, redirects are not followed"),
-        (answer(b"<html>", Content_Type="text/html"), "the Content-Type is application/json"),
-        (answer(BODY, Content_Type=""), "the Content-Type is application/json"),
-        (answer(BODY, Content_Type="application/json; charset=latin-1"), "the charset of the Content-Type is UTF-8"),
-        (answer(BODY, Content_Encoding="br"), "the encoding is deflate, gzip or identity"),
-        (answer(BODY, Encoding="deflate", Content_Encoding="gzip"), "Encoding and Content-Encoding agree"),
-        (answer(BODY, Encoding="deflate"), "compressed with deflate, as its header says"),
-        (answer(zlib.compress(BODY) + b"more", Encoding="deflate"), "nothing follows the compressed body"),
+        (answer(b"<html>", Content_Type="text/html"), "the Content-Type must be application/json"),
+        (answer(BODY, Content_Type=""), "the Content-Type must be application/json"),
+        (
+            answer(BODY, Content_Type="application/json; charset=latin-1"),
+            "the charset of the Content-Type must be UTF-8",
+        ),
+        (answer(BODY, Content_Encoding="br"), "the encoding must be deflate, gzip or identity"),
+        (answer(BODY, Encoding="deflate", Content_Encoding="gzip"), "Encoding and Content-Encoding must agree"),
+        (answer(BODY, Encoding="deflate"), "must be compressed with deflate, as its header says"),
+        (answer(zlib.compress(BODY) + b"more", Encoding="deflate"), "nothing must follow the compressed body"),
     ],
 )
 def test_what_trying_again_would_not_mend_is_refused_at_once(serve, response, rule) -> None:
@@ -200,7 +203,7 @@ def test_a_page_is_bounded_before_and_after_inflating(serve) -> None:
     limits = Limits(compressed_bytes=1 << 20, inflated_bytes=4 << 20, expansion_from=1 << 20, pauses=())
     with pytest.raises(DatasetRefusedError, match="more than 1 MiB"):
         fetch(serve(answer(bytes(2 << 20))), limits=limits)
-    with pytest.raises(DatasetRefusedError, match="expands at most 100 times"):
+    with pytest.raises(DatasetRefusedError, match="must expand at most 100 times"):
         fetch(serve(answer(zlib.compress(bytes(3 << 20)), Encoding="deflate")), limits=limits)
 
 

@@ -52,7 +52,7 @@ def test_an_absurd_number_of_pages_is_refused(header) -> None:
     world = fetched(page_json([one(A)]), header=header)
     outcome = world.outcome("n1")
     assert outcome["status"] == "refused"
-    assert "numberOfPages is a whole number" in outcome["reason"]
+    assert "numberOfPages must be a whole number" in outcome["reason"]
     assert len(world.requests) == 1
 
 
@@ -62,7 +62,7 @@ def test_a_number_of_pages_that_changes_on_the_way_is_refused() -> None:
     world.served[FI, PROVIDER] = lambda page: FetchedPage(page_json([one(people(3)[page])]), "32"[page], 10)
     world.fetch("n1")
     assert world.outcome("n1")["violations"] == [
-        {"place": "page 1", "rule": "numberOfPages is the same on all pages"},
+        {"place": "page 1", "rule": "numberOfPages must be the same on all pages"},
     ]
 
 

@@ -68,18 +68,18 @@ class Inflater:
         assert stream is not None
         if stream.eof:
             if self._encoding != "gzip":
-                raise InvalidStreamError("nothing follows the compressed body")
+                raise InvalidStreamError("nothing must follow the compressed body")
             stream = self._stream = zlib.decompressobj(_GZIP)  # gzip files may have several members
         try:
             self._keep(stream.decompress(data, _STEP))
         except zlib.error:
-            raise InvalidStreamError(f"the body is compressed with {self._encoding}, as its header says") from None
+            raise InvalidStreamError(f"the body must be compressed with {self._encoding}, as its header says") from None
         return stream.unused_data if stream.eof else stream.unconsumed_tail
 
     def _keep(self, data: bytes) -> None:
         size = self._body.tell() + len(data)
         if size > self._max_bytes:
-            raise OversizedError(f"a page has at most {self._max_bytes >> 20} MiB")
+            raise OversizedError(f"a page must have at most {self._max_bytes >> 20} MiB")
         if size > max(self._free_bytes, self._received * self._max_expansion):
-            raise OversizedError(f"a page expands at most {self._max_expansion} times")
+            raise OversizedError(f"a page must expand at most {self._max_expansion} times")
         self._body.write(data)

@@ -233,9 +233,9 @@ def _check_content_type(header: str | None, page: int) -> None:
         message["Content-Type"] = header
     charset = str(message.get_param("charset", "utf-8")).lower()
     if header is None or message.get_content_type() != "application/json":
-        raise _refused(page, "the Content-Type is application/json")
+        raise _refused(page, "the Content-Type must be application/json")
     if charset not in {"utf-8", "utf8"}:
-        raise _refused(page, "the charset of the Content-Type is UTF-8")
+        raise _refused(page, "the charset of the Content-Type must be UTF-8")
 
 
 def _encoding_of(response: requests.Response, page: int) -> Encoding:
@@ -245,10 +245,10 @@ def _encoding_of(response: requests.Response, page: int) -> Encoding:
     if not values:
         return "identity"
     if len(values) > 1:
-        raise _refused(page, "the headers Encoding and Content-Encoding agree")
+        raise _refused(page, "the headers Encoding and Content-Encoding must agree")
     encoding = _ENCODINGS.get(values.pop())
     if encoding is None:
-        raise _refused(page, "the encoding is deflate, gzip or identity")
+        raise _refused(page, "the encoding must be deflate, gzip or identity")
     return encoding
 
 

@@ -223,7 +223,7 @@ def _dataset_sort_key(institution: str, provider: str) -> str:
 
 def _small_enough(loans: bytes) -> bytes:
     if len(loans) > MAX_LOANS_BYTES:
-        raise DatasetRefusedError([Violation("", f"one customer's loans take at most {MAX_LOANS_BYTES} bytes")])
+        raise DatasetRefusedError([Violation("", f"one customer's loans must take at most {MAX_LOANS_BYTES} bytes")])
     return loans
 
 

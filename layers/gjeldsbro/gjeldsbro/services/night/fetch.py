@@ -146,7 +146,7 @@ def _fetch_one(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) ->
     if page == 0:
         cursor.pages = 1 if pages is None else pages
     elif pages is not None and pages != cursor.pages:
-        raise DatasetRefusedError([Violation(f"page {page}", "numberOfPages is the same on all pages")])
+        raise DatasetRefusedError([Violation(f"page {page}", "numberOfPages must be the same on all pages")])
     cursor.received += fetched.received
     result = read_page(
         fetched.body,
@@ -175,7 +175,7 @@ def _keep(job: Job, cursor: _Cursor, customers: list[CustomerLoans], tools: Fetc
         record = encode_loans(customer.loans)
         if len(record) > MAX_LOANS_BYTES:
             place = f"page {page} /customers/{number}/loans"
-            cursor.refuse([Violation(place, f"one customer's loans take at most {MAX_LOANS_BYTES} bytes")], 1)
+            cursor.refuse([Violation(place, f"one customer's loans must take at most {MAX_LOANS_BYTES} bytes")], 1)
         found.append((key, content_digest(*customer.loans), key + record))
         cursor.withLoans += 1
         times = [loan.timestamp for loan in customer.loans]
@@ -195,7 +195,7 @@ def _merge(job: Job, cursor: _Cursor, tools: Fetcher) -> None:
         for block in blocks(merge_pages(pages, duplicates)):
             writer.write(block)
     if duplicates.total:
-        rule = "a customer comes once; this one came before, on page {} as /customers/{}"
+        rule = "a customer must come once; this one came before, on page {} as /customers/{}"
         violations = [
             Violation(f"page {page} /customers/{number}", rule.format(earlier_page, earlier_number))
             for page, number, earlier_page, earlier_number in duplicates.first
@@ -228,5 +228,7 @@ def number_of_pages(header: str | None, page: int) -> int | None:
         return None
     text = header.strip()
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_PAGES:
-        raise DatasetRefusedError([Violation(f"page {page}", f"numberOfPages is a whole number, 1 to {MAX_PAGES}")])
+        raise DatasetRefusedError(
+            [Violation(f"page {page}", f"numberOfPages must be a whole number, 1 to {MAX_PAGES}")]
+        )
     return int(text)
