@@ -149,16 +149,18 @@ def _free_port() -> int:
 
 
 def main() -> None:
-    """``python -m gjeldsbro_local.sftp_server DIRECTORY``: run until interrupted; prints what a receiver file needs."""
+    """``python -m gjeldsbro_local.sftp_server DIRECTORY``: run until ended; prints what a receiver file needs."""
     parser = argparse.ArgumentParser(description="A receiver's SFTP server on loopback, until it is interrupted.")
     parser.add_argument("directory", type=Path, help="where its keys, its configuration and its folder are")
-    with SftpServer(parser.parse_args().directory) as server:
+    directory = parser.parse_args().directory
+    # `kill` means the same as an interrupt: otherwise OpenSSH's server would outlive us.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), SftpServer(directory) as server:
         print(
             f"sftp:\n  url: {server.url}\n  hostKeys: [{server.host_key}]\n  privateKeyFile: {server.private_key_file}"
         )
         print(f"# The receiver's folder is {server.folder}. Interrupt to end the server.", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+        signal.pause()
 
 
 if __name__ == "__main__":
