@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 import requests
 import yaml
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from gjeldsbro_local.certificates import Authority
 from gjeldsbro_local.sftp_server import SftpServer
@@ -110,16 +110,23 @@ class Demo:
         told = self.gjeldsbro("nightly", "run", "--wait", fails=not all_well)
         outcomes = {(entry["institution"], entry["provider"]): entry for entry in told["datasets"]}
         requests_made = list(self.simulator.requests)[before:]
-        table = Table("Institution", "Provider", "Answers", "Status", "Added", "Changed", "Removed", "Unchanged", "Why")
+        table = Table(
+            Column("From", no_wrap=True),
+            Column("Answers", overflow="fold"),
+            Column("Status", no_wrap=True),
+            "Customers",
+            Column("Why", overflow="fold"),
+        )
         for dataset in tonight.datasets:
             outcome = outcomes.get(dataset, {})
             asked = sum(
                 1 for request in requests_made if f"/{dataset[1]}/" in request.path and dataset[0] in request.path
             )
-            counts = [str(outcome.get(name, "")) for name in ("added", "changed", "removed", "unchanged")]
+            kinds = ("added", "changed", "removed", "unchanged")
+            customers = ", ".join(f"{outcome[kind]} {kind}" for kind in kinds if outcome.get(kind))
             manners = f"{self.manners(dataset)}, {asked} page{'s' * (asked != 1)}"
             why = str(outcome.get("reason", ""))
-            table.add_row(*dataset, manners, str(outcome.get("status")), *counts, why)
+            table.add_row("\n".join(dataset), manners, str(outcome.get("status")), customers, why)
         self.console.print(table)
         statuses = {dataset: outcome["status"] for dataset, outcome in outcomes.items()}
         self.check(
