@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -325,6 +326,8 @@ def served_datasets(population: Population) -> list[ServedDataset]:
 
 def main() -> int:
     """Run the demo; the exit status."""
+    # A time limit ends programs with this signal: then, too, nothing may be left running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     console = Console(highlight=False)
     directory = DIRECTORY / "demo"
@@ -353,6 +356,9 @@ def main() -> int:
     except (DemoError, RuntimeError) as error:
         console.print(f"[red]The demo failed:[/red] {error}", soft_wrap=True)
         return 1
+    except KeyboardInterrupt:
+        console.print("[red]The demo was interrupted.[/red]")
+        return 130
     console.rule(f"[bold green]Everything was right, in {time.monotonic() - began:.0f} s", align="left")
     return 0
 
