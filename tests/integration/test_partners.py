@@ -110,12 +110,14 @@ def test_a_delivered_package_is_claimed_again_only_on_purpose(partners: Partners
     assert partners.claim_delivery(*where, "run-1", again=False)
     assert partners.claim_delivery(*where, "run-2", again=False)
     assert not partners.update_delivery(*where, "run-1", {"state": "delivered"})
-    assert partners.update_delivery(*where, "run-2", {"state": "delivered", "sha256": "ab"})
+    assert partners.update_delivery(*where, "run-2", {"state": "delivered", "deliveredAt": "t"})
 
     assert not partners.claim_delivery(*where, "run-3", again=False)
     assert partners.claim_delivery(*where, "run-2", again=False)
-    assert partners.delivery(*where) == {"state": "delivering", "run": "run-2", "sha256": "ab"}
+    assert partners.delivery(*where) == {"state": "delivering", "run": "run-2", "deliveredAt": "t"}
     assert partners.claim_delivery(*where, "run-3", again=True)
+    assert partners.update_delivery(*where, "run-3", {"state": "failed", "deliveredAt": "t"})
+    assert not partners.claim_delivery(*where, "run-4", again=False)
     assert partners.deliveries("2026-4").keys() == {"920013015#985815534"}
 
 

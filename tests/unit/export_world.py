@@ -107,7 +107,7 @@ class MemoryPartners:
         """Claim a delivery, as the table does."""
         *key, run = key_and_run
         held = self.deliveries.get(tuple(key), {})
-        if held.get("state") == "delivered" and held["run"] != run and not again:
+        if held.get("deliveredAt") is not None and held["run"] != run and not again:
             return False
         self.deliveries[tuple(key)] = {**held, "state": "delivering", "run": run}
         return True

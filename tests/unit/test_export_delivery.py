@@ -285,6 +285,18 @@ def test_a_second_delivery_with_a_reason_replaces_the_first(world):
     assert world.partners.delivery(RECEIVER, OTHER, "2026-4")["again"] == "the receiver deleted it"
 
 
+def test_a_repetition_that_fails_leaves_the_delivery_made(world):
+    """After a second delivery with a reason has failed, a plain run does not deliver once more by itself."""
+    world.deliver()
+    world.start("second", again=True, reason="the receiver deleted it")
+    world.build("second")
+    world.folder.refuse = {"WRITE"}
+    assert world.deliver("second")
+    assert world.partners.delivery(RECEIVER, OTHER, "2026-4")["state"] == "failed"
+    planned = plan_export(run="third", started_at=NOW, request={}, partners=world.partners, store=world.store)
+    assert planned["receivers"] == 0
+
+
 @pytest.mark.parametrize(
     "request_",
     [

@@ -251,16 +251,14 @@ class Partners:
     def claim_delivery(self, receiver: str, on_behalf_of: str, quarter: str, run: str, *, again: bool) -> bool:
         """Claim the delivery of a quarter's package for a run.
 
-        False when it was delivered before (and not ``again``). One that another run claimed but did not finish is taken
+        False when it was delivered before (``deliveredAt``, and not ``again``). One that another run claimed but did not finish is taken
         over: the file's rename is what makes a delivery, and it happens at the end of one claimed run only.
         """
-        condition = "attribute_not_exists(#state) OR #state <> :delivered OR #run = :run"
         names = {"#state": "state", "#run": "run"}
         values = {":delivering": "delivering", ":run": run}
         extra: dict[str, Any] = {}
         if not again:
-            extra["ConditionExpression"] = condition
-            values[":delivered"] = "delivered"
+            extra["ConditionExpression"] = "attribute_not_exists(deliveredAt) OR #run = :run"
         try:
             self._client.update_item(
                 TableName=self._table,

@@ -217,7 +217,10 @@ class PackageDelivery:
         figures = {name: self._state[name] for name in ("sha256", "bytes", "customers", "loans", "startedAt")}
         values = {**figures, **why, "finishedAt": from_datetime(self._clock()), "again": self._plan.reason}
         key = (self._receiver, self._on_behalf_of, self._plan.quarter, self._plan.run)
-        self._partners.update_delivery(*key, {"state": delivery_state, **values})
+        # A delivery that was made stays made, whatever becomes of a repetition: only ``again`` may repeat it.
+        before = self._partners.delivery(self._receiver, self._on_behalf_of, self._plan.quarter) or {}
+        made = values["finishedAt"] if delivery_state == "delivered" else before.get("deliveredAt")
+        self._partners.update_delivery(*key, {"state": delivery_state, **values, "deliveredAt": made})
         self._record(status, **values)
         self._state["phase"] = "done"
         self._save()

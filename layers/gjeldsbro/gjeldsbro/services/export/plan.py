@@ -83,7 +83,7 @@ def plan_export(
     for receiver in _receivers(partners, request.get("receiver")):
         for on_behalf_of in receiver.on_behalf_of:
             delivery = partners.delivery(receiver.receiver, on_behalf_of, quarter) or {}
-            if delivery.get("state") == "delivered" and not again:
+            if delivery.get("deliveredAt") is not None and not again:
                 plan.record(partners, receiver.receiver, on_behalf_of, "already-delivered", started_at)
             else:
                 plan.deliveries.append([receiver.receiver, on_behalf_of])
