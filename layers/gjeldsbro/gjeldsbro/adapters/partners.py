@@ -251,8 +251,8 @@ class Partners:
     def claim_delivery(self, receiver: str, on_behalf_of: str, quarter: str, run: str, *, again: bool) -> bool:
         """Claim the delivery of a quarter's package for a run.
 
-        False when it was delivered before (``deliveredAt``, and not ``again``). One that another run claimed but did not finish is taken
-        over: the file's rename is what makes a delivery, and it happens at the end of one claimed run only.
+        False when it was delivered before (``deliveredAt``) and not ``again``. One that another run claimed but did
+        not finish is taken over: the file's rename is what makes a delivery, at the end of one claimed run only.
         """
         names = {"#state": "state", "#run": "run"}
         values = {":delivering": "delivering", ":run": run}
