@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from gjeldsbro.adapters.aws import from_item, to_item
+from gjeldsbro.adapters.partner_items import DATASET_NAMES, dataset_of, institution_of, receiver_of
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import DatasetBusyError
-from gjeldsbro.services.ports import Dataset, Institution, Lease, Provider, Receiver
+from gjeldsbro.services.ports import Dataset, Institution, Lease, Receiver
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -32,21 +33,6 @@ if TYPE_CHECKING:
 OUTCOME_RETENTION = timedelta(days=90)
 RUN_RETENTION = timedelta(days=400)
 TRAIL_RETENTION = timedelta(days=5 * 365)
-
-_DATASET_NAMES = {
-    "as_of": "asOf",
-    "fetch_start": "fetchStart",
-    "run": "run",
-    "index": "index",
-    "key_version": "keyVersion",
-    "customers": "customers",
-    "pending": "pending",
-    "full_at": "fullAt",
-    "held": "held",
-    "lease": "lease",
-    "fetch": "fetch",
-    "last_run": "lastRun",
-}
 
 
 class Partners:
@@ -61,11 +47,11 @@ class Partners:
     def institution(self, institution: str) -> Institution | None:
         """One institution, ended or not."""
         item = self._get("INSTITUTION", institution)
-        return None if item is None else _institution(item)
+        return None if item is None else institution_of(item)
 
     def institutions(self) -> list[Institution]:
         """All institutions, ended ones included, by id."""
-        return [_institution(item) for item in self._query("INSTITUTION")]
+        return [institution_of(item) for item in self._query("INSTITUTION")]
 
     def put_institution(self, institution: Institution) -> None:
         """Store an institution, in place of what was there."""
@@ -102,11 +88,11 @@ class Partners:
     def receiver(self, receiver: str) -> Receiver | None:
         """One receiver."""
         item = self._get("RECEIVER", receiver)
-        return None if item is None else _receiver(item)
+        return None if item is None else receiver_of(item)
 
     def receivers(self) -> list[Receiver]:
         """All receivers, by id."""
-        return [_receiver(item) for item in self._query("RECEIVER")]
+        return [receiver_of(item) for item in self._query("RECEIVER")]
 
     def put_receiver(self, receiver: Receiver) -> None:
         """Store a receiver, in place of what was there."""
@@ -134,12 +120,12 @@ class Partners:
     def dataset(self, institution: str, provider: str) -> Dataset:
         """What is known of a dataset; an empty one when nothing is."""
         item = self._get("DATASET", f"{institution}#{provider}")
-        return Dataset(institution, provider) if item is None else _dataset(item)
+        return Dataset(institution, provider) if item is None else dataset_of(item)
 
     def datasets(self, institution: str | None = None) -> list[Dataset]:
         """All datasets, or those of one institution."""
         prefix = "" if institution is None else f"{institution}#"
-        return [_dataset(item) for item in self._query("DATASET", prefix)]
+        return [dataset_of(item) for item in self._query("DATASET", prefix)]
 
     def take_lease(self, institution: str, provider: str, run: str, now: datetime, seconds: int) -> Dataset:
         """Take, or renew, the right to work on a dataset; only one run has it at a time.
@@ -164,7 +150,7 @@ class Partners:
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             raise DatasetBusyError(f"another run works on the dataset of {institution} from {provider}") from None
-        return _dataset(from_item(answer["Attributes"]))
+        return dataset_of(from_item(answer["Attributes"]))
 
     def update_dataset(self, dataset: Dataset, run: str, /, **changes: Any) -> Dataset:
         """Change fields of a dataset in one write, on the condition that ``run`` still has the lease.
@@ -174,7 +160,7 @@ class Partners:
         sets, removes, names = [], [], {"#run": "run"}
         values: dict[str, Any] = {":owner": run}
         for number, (field, value) in enumerate(changes.items()):
-            names[f"#f{number}"] = _DATASET_NAMES[field]
+            names[f"#f{number}"] = DATASET_NAMES[field]
             if value is None:
                 removes.append(f"#f{number}")
             else:
@@ -196,7 +182,7 @@ class Partners:
             raise DatasetBusyError(
                 f"the dataset of {dataset.institution} from {dataset.provider} is no longer this run's",
             ) from None
-        return _dataset(from_item(answer["Attributes"]))
+        return dataset_of(from_item(answer["Attributes"]))
 
     def remove_dataset(self, dataset: Dataset, run: str) -> None:
         """Forget a dataset whose items are gone, on the condition that ``run`` has the lease."""
@@ -361,43 +347,3 @@ def _institution_values(institution: Institution) -> dict[str, Any]:
             for provider in institution.providers
         ],
     }
-
-
-def _institution(item: dict[str, Any]) -> Institution:
-    return Institution(
-        institution=item["sk"],
-        name=item["name"],
-        max_shrink_percent=item["maxShrinkPercent"],
-        ended=item["ended"],
-        providers=tuple(
-            Provider(
-                provider=provider["providerID"],
-                url=provider.get("url"),
-                dataset_url=provider.get("datasetUrl"),
-                ca=provider.get("ca"),
-                ended=provider["ended"],
-            )
-            for provider in item["providers"]
-        ),
-    )
-
-
-def _receiver(item: dict[str, Any]) -> Receiver:
-    sftp = item["sftp"]
-    return Receiver(
-        receiver=item["sk"],
-        name=item["name"],
-        on_behalf_of=tuple(item["onBehalfOf"]),
-        url=sftp["url"],
-        host_keys=tuple(sftp["hostKeys"]),
-        secret=sftp["secret"],
-        read_back=sftp["readBack"],
-    )
-
-
-def _dataset(item: dict[str, Any]) -> Dataset:
-    institution, _, provider = item["sk"].partition("#")
-    fields = {field: item[name] for field, name in _DATASET_NAMES.items() if name in item}
-    lease = fields.pop("lease", None)
-    dataset = Dataset(institution, provider, **fields)
-    return dataset if lease is None else replace(dataset, lease=Lease(**lease))
