@@ -18,6 +18,7 @@ from typing import Self
 
 START_SECONDS = 10
 _POLL_SECONDS = 0.05
+_ENDINGS = {signal.SIGTERM, signal.SIGINT}
 
 
 class SftpServer:
@@ -159,8 +160,10 @@ def main() -> None:
         print(
             f"sftp:\n  url: {server.url}\n  hostKeys: [{server.host_key}]\n  privateKeyFile: {server.private_key_file}"
         )
+        # Blocked and waited for: one that came between a look and a pause would be lost, and the wait have no end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
         print(f"# The receiver's folder is {server.folder}. Interrupt to end the server.", flush=True)
-        signal.pause()
+        signal.sigwait(_ENDINGS)
 
 
 if __name__ == "__main__":
