@@ -39,7 +39,7 @@ def run(stack: Stack, arguments: argparse.Namespace) -> Result:
             lines=[f"Started {execution.run}: {len(expected)} deliveries. See `gjeldsbro export status`."],
         )
     ending = wait(stack, execution, "deliveries", expected, show_progress=not arguments.json)
-    return _result(stack, execution, expected, ending)
+    return _result(execution, expected, ending)
 
 
 def _expected(stack: Stack, receiver: str | None) -> list[str]:
@@ -52,19 +52,17 @@ def _expected(stack: Stack, receiver: str | None) -> list[str]:
     return [f"{candidate.receiver}#{number}" for candidate in receivers for number in candidate.on_behalf_of]
 
 
-def _result(stack: Stack, execution: Execution, expected: list[str], ending: Ending) -> Result:
+def _result(execution: Execution, expected: list[str], ending: Ending) -> Result:
     outcomes = {subject: ending.outcomes.get(subject, {"status": "missing"}) for subject in expected}
     outcomes |= {subject: outcome for subject, outcome in ending.outcomes.items() if "#" in subject}
     ok = ending.state == "SUCCEEDED" and all(outcomes[subject].get("status") in _GOOD for subject in expected)
-    report = f"s3://{stack.output('DataBucketName')}/reports/export/{execution.run}.json"
     value = {
         "run": execution.run,
         "state": ending.state,
         "error": ending.error,
-        "report": report,
         "deliveries": [_named(subject, outcome) for subject, outcome in outcomes.items()],
     }
-    lines = [ending.sentence(execution), f"Report: {report}"]
+    lines = [ending.sentence(execution), "`gjeldsbro export status` shows what was delivered this quarter."]
     if any(outcome.get("status") == "already-delivered" for outcome in outcomes.values()):
         lines.append("What was delivered this quarter is not delivered again without --again --reason TEXT.")
     rows = [_row(subject, outcome) for subject, outcome in outcomes.items()]

@@ -45,7 +45,7 @@ def run_for(stack: Stack, arguments: argparse.Namespace, request: dict[str, Any]
             lines=[f"Started {execution.run}: {len(expected)} datasets. See `gjeldsbro nightly status`."],
         )
     ending = wait(stack, execution, "datasets", expected, show_progress=not arguments.json)
-    return _result(stack, execution, expected, ending)
+    return _result(execution, expected, ending)
 
 
 def _expected(stack: Stack, institution: str | None) -> list[str]:
@@ -63,19 +63,17 @@ def _expected(stack: Stack, institution: str | None) -> list[str]:
     ]
 
 
-def _result(stack: Stack, execution: Execution, expected: list[str], ending: Ending) -> Result:
+def _result(execution: Execution, expected: list[str], ending: Ending) -> Result:
     outcomes = {subject: ending.outcomes.get(subject, {"status": "missing"}) for subject in expected}
     outcomes |= {subject: outcome for subject, outcome in ending.outcomes.items() if "#" in subject}
     ok = ending.state == "SUCCEEDED" and all(outcome.get("status") in _GOOD for outcome in outcomes.values())
-    report = f"s3://{stack.output('DataBucketName')}/reports/nightly/{execution.run}.json"
     value = {
         "run": execution.run,
         "state": ending.state,
         "error": ending.error,
-        "report": report,
         "datasets": [_named(subject, outcome) for subject, outcome in outcomes.items()],
     }
-    lines = [ending.sentence(execution), f"Report: {report}"]
+    lines = [ending.sentence(execution), f"`gjeldsbro nightly status --run {execution.run}` shows this again."]
     rows = [_row(subject, outcome) for subject, outcome in outcomes.items()]
     return Result(value, [Shown("Datasets", _COLUMNS, rows)], lines, ok)
 
