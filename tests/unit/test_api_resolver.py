@@ -15,6 +15,7 @@ from gjeldsbro.api import errors as api_errors
 from gjeldsbro.api.errors import STATUSES, error_answer
 from gjeldsbro.api.requests import MAX_BODY_BYTES
 from gjeldsbro.api.resolver import Api
+from gjeldsbro.domain.messages import ErrorResponse, SuccessResponse
 from gjeldsbro.errors import (
     ConfigurationError,
     InvalidMessageError,
@@ -67,6 +68,15 @@ def refusal(answer):
     assert body["errorMessage"].isascii()
     assert body["errorMessage"].isprintable()
     return status, body["errorMessage"]
+
+
+def test_answers_are_those_of_the_specification():
+    """What is sent is what the models of SPEC 4.3 and 4.4 describe, field for field."""
+    api = Api(now=lambda: NOW)
+    api.post(PUSH_PATH)(lambda asked: asked.receipt())
+    for asked, model in ((request(pem=seid_2(BANK)), SuccessResponse), (request(), ErrorResponse)):
+        body = api.handle(asked, SimpleNamespace(aws_request_id="no uuid"))["body"]
+        assert model.model_validate_json(body).model_dump(mode="json") == json.loads(body)
 
 
 def test_a_route_gets_the_caller_and_the_body(api):

@@ -1,4 +1,4 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -85,11 +85,3 @@ def test_shortest_form():
 def test_seventh_digit_counts():
     """Two timestamps that differ in the seventh digit only are not equal."""
     assert timestamps.normalise("2018-02-05T12:54:12.0000001Z") > timestamps.normalise("2018-02-05T12:54:12.0000000Z")
-
-
-def test_five_minutes_into_the_future():
-    """Five minutes ahead is still accepted, more is not."""
-    now = datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
-    limit = timestamps.from_datetime(now + timedelta(minutes=5))
-    assert not timestamps.is_too_late(limit, now)
-    assert timestamps.is_too_late(timestamps.normalise("2026-11-22T05:05:00.0000001Z"), now)

@@ -81,10 +81,6 @@ class Partners:
             return False
         return True
 
-    def remove_institution(self, institution: str) -> None:
-        """Forget an institution whose data is gone."""
-        self._client.delete_item(TableName=self._table, Key=to_item({"pk": "INSTITUTION", "sk": institution}))
-
     def receiver(self, receiver: str) -> Receiver | None:
         """One receiver."""
         item = self._get("RECEIVER", receiver)
@@ -218,10 +214,6 @@ class Partners:
         """One run of a flow."""
         item = self._get(f"RUN#{flow}", run)
         return None if item is None else _values(item)
-
-    def runs(self, flow: str) -> dict[str, dict[str, Any]]:
-        """The runs of a flow that are still kept, by name."""
-        return {item["sk"]: _values(item) for item in self._query(f"RUN#{flow}")}
 
     # Deliveries
 

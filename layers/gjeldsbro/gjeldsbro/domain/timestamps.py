@@ -49,8 +49,3 @@ def to_datetime(timestamp: str) -> datetime:
 def shorten(timestamp: str) -> str:
     """The form that is shown and sent: as few fractional digits as keep the value."""
     return timestamp[:-1].rstrip("0").removesuffix(".") + "Z"
-
-
-def is_too_late(timestamp: str, now: datetime) -> bool:
-    """Whether a timestamp in the fixed form lies more than MAX_FUTURE after ``now``."""
-    return timestamp > from_datetime(now + MAX_FUTURE)
