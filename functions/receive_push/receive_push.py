@@ -38,7 +38,7 @@ def receive_loans(request: Request) -> dict[str, Any]:
         Register(settings.register_table, dynamodb(), hash_key),
         hash_key,
     )
-    receipt = service.receive(message, request.organisation)
+    receipt = service.receive(message, request.caller.organisation)
     logger.info(
         "PUSH_RECEIVED",
         extra={

@@ -256,5 +256,5 @@ def test_the_log_says_what_happened_without_persons(push, log_stream):
     line = json.loads(log_stream.getvalue().splitlines()[-1])
 
     assert line["message"] == "PUSH_RECEIVED"
-    assert (line["provider"], line["caller"], line["customers"], line["stored"]) == (PROVIDER, BANK, 1, 2)
+    assert (line["provider"], line["caller"], line["customers"], line["stored"]) == (PROVIDER, f"NTRNO-{BANK}", 1, 2)
     assert PERSON not in log_stream.getvalue()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.client_certificates import BANK, OTHER_BANK, certificate, request, seid_2
 
-from gjeldsbro.api.identity import caller_of, organisation_in
+from gjeldsbro.api.identity import caller_in, caller_of
 from gjeldsbro.errors import NotAuthenticatedError
 
 
@@ -30,12 +30,14 @@ from gjeldsbro.errors import NotAuthenticatedError
 )
 def test_the_organisation_in_a_certificate(identifiers, serial_numbers, organisation):
     """OrganizationIdentifier NTRNO-, else serialNumber without blanks, and then the check digit."""
-    assert organisation_in(certificate(identifiers=identifiers, serial_numbers=serial_numbers)) == organisation
+    caller = caller_in(certificate(identifiers=identifiers, serial_numbers=serial_numbers))
+
+    assert (caller and caller.organisation) == (organisation and f"NTRNO-{organisation}")
 
 
 def test_the_caller_is_the_organisation_in_the_handshakes_certificate():
     """What API Gateway passes on as clientCertPem is the identity."""
-    assert caller_of(request(pem=seid_2(OTHER_BANK))) == OTHER_BANK
+    assert caller_of(request(pem=seid_2(OTHER_BANK))).organisation == f"NTRNO-{OTHER_BANK}"
 
 
 def test_no_header_or_other_field_is_an_identity():
@@ -60,4 +62,4 @@ def test_a_request_without_a_certificate_has_no_caller(event):
 @given(st.text() | st.text().map(lambda text: f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"))
 def test_whatever_is_no_certificate_names_nobody(pem):
     """Garbage is refused without an error of another kind."""
-    assert organisation_in(pem) is None
+    assert caller_in(pem) is None

@@ -36,7 +36,7 @@ def api():
 
     @api.post(PUSH_PATH)
     def answer(asked):
-        return {**asked.receipt(), "caller": asked.organisation, "length": len(asked.json_body())}
+        return {**asked.receipt(), "caller": asked.caller.organisation, "length": len(asked.json_body())}
 
     return api
 
@@ -88,7 +88,7 @@ def test_a_route_gets_the_caller_and_the_body(api):
         {
             "timestamp": "2026-11-22T06:30:01.234Z",
             "uuid": CONTEXT.aws_request_id,
-            "caller": BANK,
+            "caller": f"NTRNO-{BANK}",
             "length": 10,
         },
     )

@@ -206,7 +206,22 @@ def test_providers(text):
     """A providerID is an ISO 6523 prefix, a colon and an id; foreign ids are taken as they are (SPEC appendix E)."""
     assert numbers.provider_fault(text) is None
     assert numbers.institution_fault(text) is None
-    assert numbers.provider_organisation(text) == text[5:]
+
+
+@pytest.mark.parametrize(
+    ("identifier", "expected"),
+    [
+        ("9908:920013015", {"NTRNO-920013015"}),
+        ("0192:920013015", {"NTRNO-920013015"}),
+        ("9990:920013015", {"NTRNO-920013015"}),
+        ("920013015", {"NTRNO-920013015"}),
+        ("0007:5569622441", {"NTRSE-5569622441"}),
+        ("0199:5493001KJTIIGC8Y1R12", set()),
+    ],
+)
+def test_what_a_certificate_names_an_organisation_as(identifier, expected):
+    """A Norwegian or Swedish number is that of the national register; nothing follows from other prefixes."""
+    assert numbers.organisation_identifiers(identifier) == expected
 
 
 @pytest.mark.parametrize(

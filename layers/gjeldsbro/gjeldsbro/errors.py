@@ -6,7 +6,9 @@
     ├── RetryableError                 try the same call again later
     │   ├── InstitutionUnavailableError
     │   ├── ReceiverUnavailableError
-    │   └── StoreUnavailableError
+    │   ├── StoreUnavailableError
+    │   ├── RevocationUnknownError
+    │   └── TooManyRequestsError
     ├── RefusedError                   the other party must mend what it sent, or how it is set up
     │   ├── NotAuthenticatedError
     │   ├── NotEntitledError
@@ -59,6 +61,18 @@ class ReceiverUnavailableError(RetryableError):
 
 class StoreUnavailableError(RetryableError):
     """DynamoDB, S3 or Secrets Manager throttled us or failed, after the client's own retries."""
+
+
+class RevocationUnknownError(RetryableError):
+    """Whether a client certificate was revoked cannot be told: its issuer's list is too old (503)."""
+
+
+class TooManyRequestsError(RetryableError):
+    """The caller has sent more requests than it may (429). ``retry_after``: seconds until it may send again."""
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"too many requests: send again in {retry_after} seconds")
 
 
 class RefusedError(GjeldsbroError):

@@ -1,9 +1,9 @@
-"""How institutions, receivers and datasets stand in items of the PartnerTable."""
+"""How institutions, lenders, receivers and datasets stand in items of the PartnerTable."""
 
 from dataclasses import replace
 from typing import Any
 
-from gjeldsbro.services.ports import Dataset, Institution, Lease, Provider, Receiver
+from gjeldsbro.services.ports import Dataset, Institution, Lease, Lender, Provider, Receiver
 
 DATASET_NAMES = {
     "as_of": "asOf",
@@ -36,9 +36,23 @@ def institution_of(item: dict[str, Any]) -> Institution:
                 dataset_url=provider.get("datasetUrl"),
                 ca=provider.get("ca"),
                 ended=provider["ended"],
+                dataset=provider.get("dataset", "loans"),
+                certificates=tuple(provider.get("certificates", ())),
             )
             for provider in item["providers"]
         ),
+        lookup=item.get("lookup", "both"),
+    )
+
+
+def lender_of(item: dict[str, Any]) -> Lender:
+    """The lender of an item."""
+    return Lender(
+        lender=item["sk"],
+        name=item["name"],
+        on_behalf_of=tuple(item["onBehalfOf"]),
+        purposes=tuple(item["purposes"]),
+        certificates=tuple(item["certificates"]),
     )
 
 

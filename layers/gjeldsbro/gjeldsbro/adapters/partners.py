@@ -1,4 +1,4 @@
-"""The PartnerTable: institutions, receivers, datasets, runs, deliveries and the operators' trail.
+"""The PartnerTable: institutions, lenders, receivers, datasets, runs, deliveries and the operators' trail.
 
 It holds no personal data: operators may read it. Keys:
 
@@ -6,6 +6,7 @@ It holds no personal data: operators may read it. Keys:
 pk                         sk                                what
 =========================  ================================  ==========================================================
 ``INSTITUTION``            institution                       name, limits, providers
+``LENDER``                 lender                            name, whom it acts for, purposes
 ``RECEIVER``               receiver                          SFTP server, on-behalf-of organisations, name of the secret
 ``DATASET``                ``institution#provider``          what the register shows of it, lease, fetch in progress
 ``OUTCOME#run``            subject                           what one run did with one dataset or delivery
@@ -22,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from gjeldsbro.adapters.aws import from_item, to_item
-from gjeldsbro.adapters.partner_items import DATASET_NAMES, dataset_of, institution_of, receiver_of
+from gjeldsbro.adapters.partner_items import DATASET_NAMES, dataset_of, institution_of, lender_of, receiver_of
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import DatasetBusyError
-from gjeldsbro.services.ports import Dataset, Institution, Lease, Receiver
+from gjeldsbro.services.ports import Dataset, Institution, Lease, Lender, Receiver
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -42,7 +43,7 @@ class Partners:
         self._table = table
         self._client = client
 
-    # Institutions and receivers
+    # Institutions, lenders and receivers
 
     def institution(self, institution: str) -> Institution | None:
         """One institution, ended or not."""
@@ -110,6 +111,24 @@ class Partners:
     def remove_receiver(self, receiver: str) -> None:
         """Forget a receiver."""
         self._client.delete_item(TableName=self._table, Key=to_item({"pk": "RECEIVER", "sk": receiver}))
+
+    def lenders(self) -> list[Lender]:
+        """All lenders, by id."""
+        return [lender_of(item) for item in self._query("LENDER")]
+
+    def put_lender(self, lender: Lender) -> None:
+        """Store a lender, in place of what was there."""
+        values = {
+            "name": lender.name,
+            "onBehalfOf": list(lender.on_behalf_of),
+            "purposes": list(lender.purposes),
+            "certificates": list(lender.certificates),
+        }
+        self._put("LENDER", lender.lender, values)
+
+    def remove_lender(self, lender: str) -> None:
+        """Forget a lender."""
+        self._client.delete_item(TableName=self._table, Key=to_item({"pk": "LENDER", "sk": lender}))
 
     # Datasets
 
@@ -324,6 +343,7 @@ def _institution_values(institution: Institution) -> dict[str, Any]:
         "name": institution.name,
         "maxShrinkPercent": institution.max_shrink_percent,
         "ended": institution.ended,
+        "lookup": institution.lookup,
         "providers": [
             {
                 name: value
@@ -333,6 +353,8 @@ def _institution_values(institution: Institution) -> dict[str, Any]:
                     ("datasetUrl", provider.dataset_url),
                     ("ca", provider.ca),
                     ("ended", provider.ended),
+                    ("dataset", provider.dataset),
+                    ("certificates", list(provider.certificates)),
                 )
                 if value is not None
             }

@@ -11,6 +11,7 @@ from gjeldsbro.errors import (
     NotEntitledError,
     RefusedError,
     RetryableError,
+    TooManyRequestsError,
 )
 
 RETRY_AFTER_SECONDS = 30
@@ -51,6 +52,7 @@ STATUSES: tuple[tuple[type[GjeldsbroError], int], ...] = (
     (UnknownMethodError, 405),
     (MessageTooLargeError, 413),
     (UnsupportedMediaTypeError, 415),
+    (TooManyRequestsError, 429),
     (RetryableError, 503),
 )
 """The first that fits counts; an error of any other type is ours to mend: 500."""
@@ -64,7 +66,11 @@ def error_answer(error: GjeldsbroError) -> ErrorAnswer:
             return ErrorAnswer(500, "internal error; send the message again later", {})
         case 503:
             return ErrorAnswer(503, "temporarily unavailable; send again", {"Retry-After": str(RETRY_AFTER_SECONDS)})
-    headers = {"Allow": ", ".join(error.allowed)} if isinstance(error, UnknownMethodError) else {}
+    headers: dict[str, str] = {}
+    if isinstance(error, UnknownMethodError):
+        headers["Allow"] = ", ".join(error.allowed)
+    if isinstance(error, TooManyRequestsError):
+        headers["Retry-After"] = str(error.retry_after)
     return ErrorAnswer(status, as_txt(str(error)), headers)
 
 

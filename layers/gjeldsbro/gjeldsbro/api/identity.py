@@ -6,19 +6,21 @@ in the subject's organizationIdentifier as ``NTRNO-123456789`` (SEID 2.0), else 
 """
 
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from gjeldsbro.domain.callers import Caller
 from gjeldsbro.domain.identity_numbers import is_organisation_number
 from gjeldsbro.errors import NotAuthenticatedError
 
 _SCHEME = "NTRNO-"
 
 
-def caller_of(event: dict[str, Any]) -> str:
-    """The organisation number of whoever sent this API Gateway request (REST API, proxy event).
+def caller_of(event: dict[str, Any]) -> Caller:
+    """Whoever sent this API Gateway request (REST API, proxy event).
 
     Raises NotAuthenticatedError when there is no certificate or it names no Norwegian organisation.
     """
@@ -27,21 +29,22 @@ def caller_of(event: dict[str, Any]) -> str:
     pem = certificate.get("clientCertPem")
     if not isinstance(pem, str) or not pem:
         raise NotAuthenticatedError("no client certificate")
-    organisation = organisation_in(pem)
-    if organisation is None:
+    caller = caller_in(pem)
+    if caller is None:
         raise NotAuthenticatedError("the client certificate names no organisation (organizationIdentifier NTRNO-...)")
-    return organisation
+    return caller
 
 
 @lru_cache(maxsize=256)
-def organisation_in(pem: str) -> str | None:
-    """The organisation number in a certificate (PEM), or None.
+def caller_in(pem: str) -> Caller | None:
+    """Who a certificate (PEM) belongs to, or None.
 
     An organizationIdentifier of the form NTRNO- decides, also when it is wrong: a certificate that says two things
     about its owner is not searched for the one that fits.
     """
     try:
-        subject = x509.load_pem_x509_certificate(pem.encode()).subject
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        subject = certificate.subject
         identifiers = _texts(subject, NameOID.ORGANIZATION_IDENTIFIER)
         serial_numbers = _texts(subject, NameOID.SERIAL_NUMBER)
     except ValueError:
@@ -52,7 +55,10 @@ def organisation_in(pem: str) -> str | None:
     if len(named) != 1:
         return None
     (organisation,) = named
-    return organisation if is_organisation_number(organisation) else None
+    if not is_organisation_number(organisation):
+        return None
+    issuer = sha256(certificate.issuer.public_bytes()).hexdigest()
+    return Caller(_SCHEME + organisation, issuer, certificate.serial_number, certificate.not_valid_after_utc)
 
 
 def _texts(subject: x509.Name, oid: x509.ObjectIdentifier) -> list[str]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from gjeldsbro.api.errors import UnsupportedMediaTypeError
+from gjeldsbro.domain.callers import Caller
 from gjeldsbro.domain.timestamps import from_datetime, shorten
 from gjeldsbro.errors import InvalidMessageError, MessageTooLargeError, Violation
 
@@ -15,10 +16,10 @@ MAX_BODY_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Request:
-    """A request of an authenticated caller: ``organisation`` is the number in its certificate."""
+    """A request of an authenticated caller."""
 
     event: dict[str, Any]
-    organisation: str
+    caller: Caller
     received: datetime
     uuid: str
 

@@ -49,10 +49,10 @@ class Api:
         received, uuid = self._now(), _message_uuid(context)
         logger.append_keys(uuid=uuid)
         try:
-            organisation = caller_of(event)
-            logger.append_keys(caller=organisation)
+            caller = caller_of(event)
+            logger.append_keys(caller=caller.organisation)
             route = self._route(event)
-            return _answer(200, route(Request(event, organisation, received, uuid)), {})
+            return _answer(200, route(Request(event, caller, received, uuid)), {})
         except Exception as exc:  # noqa: BLE001 - the edge: whatever it is, the caller gets SPEC's error model
             answer = error_answer(known_error(exc))
             body = {"errorMessage": answer.message, **receipt(received, uuid)}

@@ -72,6 +72,8 @@ _ISO_6523 = re.compile(r"([0-9]{4}):([0-9A-Za-z-]{1,35})")
 _NORWEGIAN_PREFIXES = ("9908", "0192", "9990")
 """Peppol's older code, ISO 6523's own, and the one of SPEC appendix E for a second integration."""
 
+_SWEDISH_PREFIX = "0007"
+
 
 def is_customer_id(text: str, accepts: Accepts) -> bool:
     """Whether ``text`` is a customerID that ``accepts`` lets in: 11 ASCII digits, nothing around them."""
@@ -133,9 +135,17 @@ def institution_fault(text: str) -> Rule | None:
     return None if is_organisation_number(text) or _is_iso_6523(text) else Rule.INSTITUTION
 
 
-def provider_organisation(provider_id: str) -> str:
-    """The organisation's own number in a providerID: what its certificate must name (SPEC 4.2.1)."""
-    return provider_id.partition(":")[2]
+def organisation_identifiers(identifier: str) -> frozenset[str]:
+    """What the certificate of an organisation names it as (ETSI EN 319 412-1, 5.1.4), from our name of it.
+
+    ``identifier`` is a providerID, a financialInstitutionID or an organisation number. A number of the Norwegian or the
+    Swedish register of organisations gives one ``NTR`` identifier; of other prefixes it is not known which register
+    they mean, so nothing follows from them.
+    """
+    prefix, colon, number = identifier.rpartition(":")
+    if not colon or prefix in _NORWEGIAN_PREFIXES:
+        return frozenset({f"NTRNO-{number}"})
+    return frozenset({f"NTRSE-{number}"}) if prefix == _SWEDISH_PREFIX else frozenset()
 
 
 def _is_iso_6523(text: str) -> bool:

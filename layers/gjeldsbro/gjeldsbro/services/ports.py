@@ -1,7 +1,20 @@
-"""Value types that use cases and adapters share: what the PartnerTable says of institutions, receivers and datasets."""
+"""Value types that use cases and adapters share: institutions, lenders, receivers and datasets in the PartnerTable."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from gjeldsbro.domain.identity_numbers import organisation_identifiers
+
+LookupMode = Literal["live", "stored", "both"]
+"""How a lookup gets an institution's data (SPEC appendix B).
+
+``stored``: from the register, the institution is not asked (use case 1). ``live``: from the institution, the register
+is at most an index of whom to ask for (use case 2, and 3 without data). ``both``: from the institution, and from the
+register when it does not answer in time (use case 3).
+"""
+
+DatasetKind = Literal["loans", "ssn"]
+"""What the night fetches of a provider: all loans (SPEC 4.2), or only whose customers they are (SPEC 4.5)."""
 
 
 @dataclass(frozen=True)
@@ -9,7 +22,9 @@ class Provider:
     """Who delivers an institution's data. Without ``url`` and ``dataset_url`` it only pushes.
 
     ``ended`` marks a provider that was dropped from the institution: it may no longer push and is no longer fetched,
-    but its data stays visible until the first accepted dataset of a successor (design decision 6).
+    but its data stays visible until the first accepted dataset of a successor (design decision 6). ``certificates``
+    are organizationIdentifiers that its client certificate may name beside those that follow from its providerID: a
+    foreign one may name an authorisation (``PSDSE-FINA-44059``) instead of an organisation number.
     """
 
     provider: str
@@ -17,6 +32,17 @@ class Provider:
     dataset_url: str | None = None
     ca: str | None = None
     ended: bool = False
+    dataset: DatasetKind = "loans"
+    certificates: tuple[str, ...] = ()
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether one customer's loans can be asked for (SPEC 3.1.2): that takes its base address."""
+        return self.url is not None and not self.ended
+
+    def is_named_by(self, organisation: str) -> bool:
+        """Whether a certificate that names ``organisation`` is this provider's (SPEC 4.2.1)."""
+        return organisation in self.certificates or organisation in organisation_identifiers(self.provider)
 
     @property
     def delivers_datasets(self) -> bool:
@@ -33,6 +59,7 @@ class Institution:
     max_shrink_percent: int = 30
     providers: tuple[Provider, ...] = ()
     ended: bool = False
+    lookup: LookupMode = "both"
 
     def provider(self, provider: str) -> Provider | None:
         """The provider with that providerID, ended or not."""
@@ -42,6 +69,24 @@ class Institution:
         """Whether that provider may report this institution's loans now."""
         found = self.provider(provider)
         return found is not None and not found.ended and not self.ended
+
+
+@dataclass(frozen=True)
+class Lender:
+    """An organisation that may look people up, for itself and ``on_behalf_of`` others, for certain ``purposes``.
+
+    ``lender`` is its organisation number, or as of a foreign institution; ``certificates`` as of a provider.
+    """
+
+    lender: str
+    name: str
+    on_behalf_of: tuple[str, ...] = ()
+    purposes: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = ()
+
+    def is_named_by(self, organisation: str) -> bool:
+        """Whether a certificate that names ``organisation`` is this lender's."""
+        return organisation in self.certificates or organisation in organisation_identifiers(self.lender)
 
 
 @dataclass(frozen=True)

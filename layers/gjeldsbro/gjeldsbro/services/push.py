@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from gjeldsbro.domain.customer_keys import HashKey
-from gjeldsbro.domain.identity_numbers import Accepts, provider_organisation
+from gjeldsbro.domain.identity_numbers import Accepts, organisation_identifiers
 from gjeldsbro.domain.loans import account_of
 from gjeldsbro.domain.messages import Message, parse_organization
 from gjeldsbro.domain.register import (
@@ -84,9 +84,9 @@ class PushService:
     def receive(self, message: Message, organisation: str) -> Receipt:
         """Put every loan of ``message`` into the register that is newer than what it holds.
 
-        ``organisation`` is the number in the caller's certificate. Raises NotEntitledError when it may not report this,
-        before anything is stored. Any other error leaves some loans stored: the same message can be sent again, because
-        what is there already is left as it is.
+        ``organisation`` is what the caller's certificate names (``domain.callers``). Raises NotEntitledError when it
+        may not report this, before anything is stored. Any other error leaves some loans stored: the same message can
+        be sent again, because what is there already is left as it is.
         """
         times = self._entitled(message, organisation)
         keys = [self.hash_key.customer_key(customer.customer_id) for customer in message.customers]
@@ -113,14 +113,16 @@ class PushService:
 
     def _entitled(self, message: Message, organisation: str) -> dict[str, DatasetTimes]:
         """The dataset times of each institution in the message, when ``organisation`` may report all of them."""
-        if provider_organisation(message.provider) != organisation:
-            raise NotEntitledError("/providerID: is not the organisation in the client certificate (SPEC 4.2.1)")
         times: dict[str, DatasetTimes] = {}
         for number, customer in enumerate(message.customers):
             name = customer.financial_institution_id
             if name in times:
                 continue
             institution = self.partners.institution(name)
+            provider = None if institution is None else institution.provider(message.provider)
+            known = organisation in organisation_identifiers(message.provider)
+            if not known and (provider is None or not provider.is_named_by(organisation)):
+                raise NotEntitledError("/providerID: is not the organisation in the client certificate (SPEC 4.2.1)")
             if institution is None or not institution.may_report(message.provider):
                 place = f"/customers/{number}/financialInstitutionID"
                 raise NotEntitledError(f"{place}: this providerID is not registered for the institution")
