@@ -37,6 +37,8 @@ class Functions:
                 raise MessageTooLargeError
             case "/malformed":
                 return {"body": "no status"}
+            case "/nothing":
+                return {"statusCode": 204, "body": ""}
         return {
             "statusCode": 201,
             "headers": {"X-Function": function},
@@ -92,6 +94,14 @@ def test_the_functions_answer_is_passed_on(served: Served) -> None:
     assert answer.headers["Allow"] == "GET, POST"
     assert answer.headers["x-amzn-RequestId"] == served.functions.events[0]["requestContext"]["requestId"]
     assert served.call("GET", "/binary").json() == {"ok": True}
+
+
+def test_an_answer_without_a_body_has_no_length_of_one(served) -> None:
+    """204 goes out without Content-Length, and the connection can be used again (RFC 9110, 8.6)."""
+    answer = served.call("GET", "/nothing")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert "Content-Length" not in answer.headers
+    assert served.call("GET", "/").status_code == 201
 
 
 def test_a_body_in_chunks_arrives_whole(served: Served) -> None:

@@ -94,6 +94,16 @@ def test_a_route_gets_the_caller_and_the_body(api):
     )
 
 
+def test_a_route_without_a_body_is_answered_with_204():
+    """Nothing to tell is 204, which has neither a body nor a type of one."""
+    api = Api(now=lambda: NOW)
+    api.post(PUSH_PATH)(lambda asked: None)
+    answer = api.handle(request("{}", pem=seid_2(BANK)), CONTEXT)
+
+    assert (answer["statusCode"], answer["body"], answer["isBase64Encoded"]) == (204, "", False)
+    assert answer["headers"] == {"Cache-Control": "no-store"}
+
+
 def test_every_route_and_every_other_path_wants_a_certificate(api):
     """Denied by default: without a certificate there is 401, whether the path exists or not."""
     for method, path in [*api.routes, ("GET", PUSH_PATH), ("GET", "/"), ("POST", "/anything/else")]:

@@ -15,8 +15,8 @@ from gjeldsbro.api.identity import caller_of
 from gjeldsbro.api.requests import Request, receipt
 from gjeldsbro.log import LambdaContext, known_error, logger
 
-Route = Callable[[Request], dict[str, Any]]
-"""Answers a request with the body of a 200; refuses by raising an error of ours."""
+Route = Callable[[Request], dict[str, Any] | None]
+"""Answers a request with the body of a 200, or None for 204; refuses by raising an error of ours."""
 
 
 def _now() -> datetime:
@@ -52,11 +52,12 @@ class Api:
             caller = caller_of(event)
             logger.append_keys(caller=caller.organisation)
             route = self._route(event)
-            return _answer(200, route(Request(event, caller, received, uuid)), {})
+            body = route(Request(event, caller, received, uuid))
+            return _nothing() if body is None else _answer(200, body, {})
         except Exception as exc:  # noqa: BLE001 - the edge: whatever it is, the caller gets SPEC's error model
             answer = error_answer(known_error(exc))
-            body = {"errorMessage": answer.message, **receipt(received, uuid)}
-            return _answer(answer.status, body, answer.headers)
+            model = {"errorMessage": answer.message, **receipt(received, uuid)}
+            return _answer(answer.status, model, answer.headers)
         finally:
             logger.remove_keys(["uuid", "caller"])
 
@@ -86,3 +87,8 @@ def _answer(status: int, body: dict[str, Any], headers: dict[str, str]) -> dict[
         "body": json.dumps(body, ensure_ascii=False),
         "isBase64Encoded": False,
     }
+
+
+def _nothing() -> dict[str, Any]:
+    """204: a body, and so a type of one, is not allowed in it."""
+    return {"statusCode": 204, "headers": {"Cache-Control": "no-store"}, "body": "", "isBase64Encoded": False}
