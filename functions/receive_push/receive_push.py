@@ -7,6 +7,7 @@ from gjeldsbro.adapters.aws import dynamodb, secretsmanager
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.adapters.register import Register
 from gjeldsbro.adapters.secrets import Secrets
+from gjeldsbro.api.operations import Operation
 from gjeldsbro.api.requests import Request
 from gjeldsbro.api.resolver import Api
 from gjeldsbro.domain.identity_numbers import Accepts
@@ -26,10 +27,20 @@ class PushSettings(Settings):
 
 api = Api()
 
+PUSH = Operation(
+    "Push changes",
+    request="gjeldsbro.domain.messages:Organization",
+    answers={200: "gjeldsbro.domain.messages:SuccessResponse"},
+)
 
-@api.post("/debt-information/v1/loans")
+
+@api.post("/debt-information/v1/loans", PUSH)
 def receive_loans(request: Request) -> dict[str, Any]:
-    """SPEC 3.1.3, push updates."""
+    """Tell what has changed at your institutions' customers, as it happens (SPEC 3.1.3).
+
+    The answer 200 means that all of the message is in the register, or is older than what it holds and changed nothing.
+    Nothing of a message is used when a part of it is refused. Sending it again changes nothing.
+    """
     settings = PushSettings.load()
     message = read_message(request.json_body(), accepts=settings.identity_numbers, now=request.received)
     hash_key = _secrets().hash_key(settings.hash_key_secret)
