@@ -101,7 +101,7 @@ def test_an_answer_without_a_body_has_no_length_of_one(served) -> None:
     answer = served.call("GET", "/nothing")
     assert (answer.status_code, answer.content) == (204, b"")
     assert "Content-Length" not in answer.headers
-    assert served.call("GET", "/").status_code == 201
+    assert served.call("POST", "/loans").status_code == 201
 
 
 def test_a_body_in_chunks_arrives_whole(served: Served) -> None:
