@@ -142,6 +142,23 @@ def test_an_institution_is_onboarded_listed_and_left_alone_when_nothing_changed(
     assert partners.trail(NOW - dt.timedelta(days=99999))[0]["who"].startswith("arn:aws:")
 
 
+def test_an_institution_that_is_always_asked_is_listed_as_such(gjeldsbro, institution_file, partners):
+    """Mode, an index only, and what its certificates name it as are stored and shown."""
+    text = institution_file.read_text().replace("providers:", "lookup: live\nproviders:")
+    text = text.replace('/v1"}', '/v1", dataset: ssn, certificates: [PSDSE-FINA-44059]}')
+    institution_file.write_text(text)
+    gjeldsbro("institution", "put", str(institution_file))
+    stored = partners.institution(BANK)
+    assert (stored.lookup, stored.providers[0].dataset) == ("live", "ssn")
+    assert stored.providers[0].certificates == ("PSDSE-FINA-44059",)
+    (shown,) = gjeldsbro("institution", "list", "--json")[1]["institutions"]
+    assert shown["lookup"] == "live"
+    assert shown["providers"][0]["dataset"] == "ssn"
+    assert shown["providers"][0]["certificates"] == ["PSDSE-FINA-44059"]
+    assert "customers only" in gjeldsbro("institution", "list")[1]
+    assert gjeldsbro("institution", "put", str(institution_file), "--json")[1]["state"] == "unchanged"
+
+
 def test_a_dropped_provider_is_kept_as_ended(gjeldsbro, institution_file, partners):
     """Its data stays visible until its successor's first accepted dataset, so the record must stay too."""
     gjeldsbro("institution", "put", str(institution_file))

@@ -227,6 +227,31 @@ def test_what_a_certificate_names_an_organisation_as(identifier, expected):
 @pytest.mark.parametrize(
     "text",
     [
+        "NTRNO-920013015",
+        "NTRSE-5569622441",
+        "VATSE-556962244101",
+        "PSDSE-FINA-44059",
+        "LEIXG-5493006MHB84DD0ZWV18",
+        "NO:NO-920013015",
+    ],
+)
+def test_an_organization_identifier_is_one_of_its_forms(text):
+    """A register, its country and a number; of a payment service provider also the authority (EN 319 412-1, 5.1.4)."""
+    assert numbers.organisation_identifier_fault(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["920013015", "NTRNO-920013016", "NTRNO", "NTRNO-", "ntrno-920013015", "PSDSE-44059", "NTRSE-55 69", "XYZSE-1", ""],
+)
+def test_anything_else_is_no_organization_identifier(text):
+    """Blanks, small letters, a missing part and a wrong Norwegian check digit are refused."""
+    assert numbers.organisation_identifier_fault(text) is Rule.ORGANISATION_IDENTIFIER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         pytest.param("920013015", id="no prefix"),
         pytest.param("9908:920013016", id="wrong check digit"),
         pytest.param("0192:999888777", id="wrong check digit after 0192"),

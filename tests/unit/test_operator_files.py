@@ -97,12 +97,57 @@ def test_a_provider_may_push_only_or_have_a_whole_url(tmp_path):
         ("/v1/", "/v1?x=1", "providers.0.url"),
         ("/v1/", "/v1/\n    caFile: nothing.pem", "providers.0.caFile"),
         ("/v1/", "/v1/\n    caFile: file.yaml", "providers.0.caFile"),
+        ("providers:", "lookup: sometimes\nproviders:", "lookup"),
+        ("/v1/", "/v1/\n    dataset: customers", "providers.0.dataset"),
+        ("/v1/", "/v1/\n    dataset: ssn", "providers.0.dataset"),
+        ("/v1/", "/v1/\n    certificates: NTRSE-5569622441", "providers.0.certificates"),
+        ("/v1/", "/v1/\n    certificates: [FINA-44059]", "providers.0.certificates.0"),
+        ("/v1/", "/v1/\n    certificates: [NTRNO-920013016]", "providers.0.certificates.0"),
+        ("/v1/", "/v1/\n    certificates: [VATSE-1, VATSE-1]", "providers.0.certificates"),
     ],
 )
 def test_a_broken_rule_of_an_institution_file_is_named_with_its_place(tmp_path, before, after, place):
     """Each fault says where it is, so that the operator can mend it without guessing."""
     file = written(tmp_path, INSTITUTION.replace(before, after, 1))
     assert any(fault.startswith(f"{place}: ") for fault in faults(read_institution, file, local=False))
+
+
+def test_modes_and_certificates_have_defaults_and_are_read(tmp_path):
+    """Both ways of looking up and whole datasets, unless the file says otherwise."""
+    institution = read_institution(written(tmp_path, INSTITUTION), local=False)
+    assert institution.lookup == "both"
+    assert (institution.providers[0].dataset, institution.providers[0].certificates) == ("loans", ())
+    text = INSTITUTION.replace("providers:", "lookup: live\nproviders:") + (
+        "    dataset: ssn\n    certificates: [PSDSE-FINA-44059, NTRSE-5569622441]\n"
+    )
+    institution = read_institution(written(tmp_path, text), local=False)
+    assert institution.lookup == "live"
+    assert institution.providers[0].dataset == "ssn"
+    assert institution.providers[0].certificates == ("PSDSE-FINA-44059", "NTRSE-5569622441")
+
+
+@pytest.mark.parametrize(
+    ("lookup", "address", "rule"),
+    [
+        ("both", "url: https://fi.example.no/v1", "it needs lookup: live"),
+        ("stored", "url: https://fi.example.no/v1", "it needs lookup: live"),
+        ("live", "datasetUrl: https://fi.example.no/all", "is fetched from url"),
+        ("live", "{url: https://fi.example.no/v1, datasetUrl: https://fi.example.no/all}", "is fetched from url"),
+    ],
+)
+def test_an_index_alone_is_for_institutions_that_are_asked(tmp_path, lookup, address, rule):
+    """Of customers without loans nothing can be shown, so the institution must be asked, at an address we know."""
+    text = INSTITUTION.replace("providers:", f"lookup: {lookup}\nproviders:")
+    text = text.replace("url: https://fi.example.no/debt-information/v1/", address.strip("{}").replace(", ", "\n    "))
+    (fault,) = faults(read_institution, written(tmp_path, f"{text}    dataset: ssn\n"), local=False)
+    assert fault.startswith("providers.0.dataset: ssn is ")
+    assert rule in fault
+
+
+def test_a_word_that_is_not_one_of_the_choices_is_answered_with_them(tmp_path):
+    """An operator sees what may stand there."""
+    text = INSTITUTION.replace("providers:", "lookup: maybe\nproviders:")
+    assert faults(read_institution, written(tmp_path, text), local=False) == ["lookup: must be live, stored or both"]
 
 
 def test_all_faults_of_a_file_are_named_at_once(tmp_path):

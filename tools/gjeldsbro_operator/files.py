@@ -22,9 +22,14 @@ from pydantic import (
     model_validator,
 )
 
-from gjeldsbro.domain.identity_numbers import institution_fault, organisation_number_fault, provider_fault
+from gjeldsbro.domain.identity_numbers import (
+    institution_fault,
+    organisation_identifier_fault,
+    organisation_number_fault,
+    provider_fault,
+)
 from gjeldsbro.errors import ConfigurationError
-from gjeldsbro.services.ports import Institution, Provider, Receiver
+from gjeldsbro.services.ports import DatasetKind, Institution, LookupMode, Provider, Receiver
 
 
 class InvalidFileError(ConfigurationError):
@@ -50,6 +55,16 @@ def _provider(text: str) -> str:
 
 def _organisation(text: str) -> str:
     return _checked(text, organisation_number_fault(text))
+
+
+def _certificate(text: str) -> str:
+    return _checked(text, organisation_identifier_fault(text))
+
+
+def _each_once[T](values: list[T]) -> list[T]:
+    if len(set(values)) < len(values):
+        raise ValueError("each may occur once")
+    return values
 
 
 def _checked(text: str, fault: str | None) -> str:
@@ -87,6 +102,7 @@ def _base_address(url: str, info: ValidationInfo) -> str:
 InstitutionId = Annotated[str, BeforeValidator(_as_text), AfterValidator(_institution)]
 ProviderId = Annotated[str, BeforeValidator(_as_text), AfterValidator(_provider)]
 OrganisationNumber = Annotated[str, BeforeValidator(_as_text), AfterValidator(_organisation)]
+OrganisationIdentifiers = Annotated[list[Annotated[str, AfterValidator(_certificate)]], AfterValidator(_each_once)]
 Name = Annotated[str, AfterValidator(_one_line), Field(max_length=200)]
 
 
@@ -101,6 +117,8 @@ class ProviderEntry(_Entry):
     url: Annotated[str, AfterValidator(_base_address)] | None = None
     datasetUrl: Annotated[str, AfterValidator(_web_address)] | None = None  # noqa: N815 - the file's name
     caFile: str | None = None  # noqa: N815 - the file's name
+    dataset: DatasetKind = "loans"
+    certificates: OrganisationIdentifiers = []
 
 
 class InstitutionFile(_Entry):
@@ -109,6 +127,7 @@ class InstitutionFile(_Entry):
     financialInstitutionID: InstitutionId  # noqa: N815 - the file's name
     name: Name
     maxShrinkPercent: int = Field(default=30, ge=0, le=100)  # noqa: N815 - the file's name
+    lookup: LookupMode = "both"
     providers: list[ProviderEntry] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -116,6 +135,17 @@ class InstitutionFile(_Entry):
         names = [provider.providerID for provider in self.providers]
         if len(set(names)) < len(names):
             raise ValueError("providers: each providerID may occur once")
+        return self
+
+    @model_validator(mode="after")
+    def _index_only_where_it_is_asked(self) -> Self:
+        """Of an index alone nothing can be shown: then the institution must be asked, and at an address we know."""
+        for number, provider in enumerate(self.providers):
+            place = f"providers.{number}.dataset"
+            if provider.dataset == "ssn" and self.lookup != "live":
+                raise ValueError(f"{place}: ssn is for an institution that is always asked: it needs lookup: live")
+            if provider.dataset == "ssn" and (provider.url is None or provider.datasetUrl is not None):
+                raise ValueError(f"{place}: ssn is fetched from url, which it needs, and not from a datasetUrl")
         return self
 
 
@@ -188,7 +218,16 @@ def read_institution(file: Path, *, local: bool) -> Institution:
                 ca = _certificates(file.parent / entry.caFile)
             except ConfigurationError as exc:
                 faults.append((f"providers.{number}.caFile", str(exc)))
-        providers.append(Provider(entry.providerID, entry.url, entry.datasetUrl, ca))
+        providers.append(
+            Provider(
+                entry.providerID,
+                entry.url,
+                entry.datasetUrl,
+                ca,
+                dataset=entry.dataset,
+                certificates=tuple(entry.certificates),
+            )
+        )
     if faults:
         raise InvalidFileError(file, faults)
     return Institution(
@@ -196,6 +235,7 @@ def read_institution(file: Path, *, local: bool) -> Institution:
         name=described.name,
         max_shrink_percent=described.maxShrinkPercent,
         providers=tuple(providers),
+        lookup=described.lookup,
     )
 
 
@@ -259,6 +299,8 @@ def _validated[M: BaseModel](file: Path, model: type[M], *, local: bool) -> M:
 
 def _fault(error: dict[str, Any]) -> tuple[str, str]:
     rules = {"missing": "is required", "extra_forbidden": "is not known here"}
+    if error["type"] == "literal_error":
+        rules["literal_error"] = f"must be {error['ctx']['expected'].replace("'", '')}"
     rule = rules.get(error["type"], str(error["msg"]).removeprefix("Value error, "))
     return ".".join(map(str, error["loc"])), rule
 

@@ -58,6 +58,7 @@ def show_all(stack: Stack, _: argparse.Namespace) -> Result:
             institution.institution,
             institution.name,
             "ended" if institution.ended else "active",
+            institution.lookup,
             f"{institution.max_shrink_percent} %",
             [_provider(provider) for provider in institution.providers],
             [_dataset(dataset) for dataset in datasets if dataset.institution == institution.institution],
@@ -66,7 +67,7 @@ def show_all(stack: Stack, _: argparse.Namespace) -> Result:
     ]
     return Result(
         {"institutions": [_value(institution, datasets) for institution in institutions]},
-        [Shown("Institutions", ("Id", "Name", "State", "Max shrink", "Providers", "Datasets"), rows)],
+        [Shown("Institutions", ("Id", "Name", "State", "Lookup", "Max shrink", "Providers", "Datasets"), rows)],
     )
 
 
@@ -85,7 +86,8 @@ def _provider(provider: Provider) -> str:
         return f"{provider.provider}: ended"
     if not provider.delivers_datasets:
         return f"{provider.provider}: push only"
-    return f"{provider.provider}: {provider.dataset_url or provider.url}{' (own CA)' if provider.ca else ''}"
+    marks = ["customers only"] * (provider.dataset == "ssn") + ["own CA"] * (provider.ca is not None)
+    return f"{provider.provider}: {provider.dataset_url or provider.url}{f' ({", ".join(marks)})' if marks else ''}"
 
 
 def _dataset(dataset: Dataset) -> str:
@@ -102,12 +104,15 @@ def _value(institution: Institution, datasets: list[Dataset]) -> dict[str, Any]:
         "name": institution.name,
         "maxShrinkPercent": institution.max_shrink_percent,
         "ended": institution.ended,
+        "lookup": institution.lookup,
         "providers": [
             {
                 "providerID": provider.provider,
                 "url": provider.url,
                 "datasetUrl": provider.dataset_url,
                 "privateCa": provider.ca is not None,
+                "dataset": provider.dataset,
+                "certificates": list(provider.certificates),
                 "ended": provider.ended,
             }
             | _dataset_value(known.get(provider.provider))

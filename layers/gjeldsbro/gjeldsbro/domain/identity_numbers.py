@@ -69,6 +69,10 @@ _ORGANISATION_WEIGHTS = (3, 2, 7, 6, 5, 4, 3, 2, 1)
 _PERSON = re.compile(r"(?<![0-9])[0-9]{6}[ -]?[0-9]{5}(?![0-9])")
 _ORGANISATION = re.compile(r"[0-9]{9}")
 _ISO_6523 = re.compile(r"([0-9]{4}):([0-9A-Za-z-]{1,35})")
+_ORGANISATION_IDENTIFIER = re.compile(
+    r"(?P<register>(?:NTR|VAT)[A-Z]{2}|LEIXG|[A-Z]{2}:[A-Z]{2})-(?P<number>[!-~]{1,64})"
+    r"|PSD[A-Z]{2}-[A-Z]{2,8}-[!-~]{1,64}"
+)
 _NORWEGIAN_PREFIXES = ("9908", "0192", "9990")
 """Peppol's older code, ISO 6523's own, and the one of SPEC appendix E for a second integration."""
 
@@ -146,6 +150,18 @@ def organisation_identifiers(identifier: str) -> frozenset[str]:
     if not colon or prefix in _NORWEGIAN_PREFIXES:
         return frozenset({f"NTRNO-{number}"})
     return frozenset({f"NTRSE-{number}"}) if prefix == _SWEDISH_PREFIX else frozenset()
+
+
+def organisation_identifier_fault(text: str) -> Rule | None:
+    """The rule that ``text`` breaks as an organizationIdentifier (ETSI EN 319 412-1, 5.1.4), or None.
+
+    A register (national trade register, tax, LEI, or one of a country's own) and a number of it; for a payment service
+    provider (``PSD``) the authority that authorised it stands between them. Only Norwegian numbers can be checked.
+    """
+    match = _ORGANISATION_IDENTIFIER.fullmatch(text)
+    if match is None or (match["register"] == "NTRNO" and not is_organisation_number(match["number"])):
+        return Rule.ORGANISATION_IDENTIFIER
+    return None
 
 
 def _is_iso_6523(text: str) -> bool:

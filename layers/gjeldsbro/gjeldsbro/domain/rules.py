@@ -38,6 +38,9 @@ class Rule(StrEnum):
     ORGANISATION_NUMBER = "must be a Norwegian organisation number: 9 digits with a valid check digit"
     INSTITUTION = "must be a Norwegian organisation number, or an ISO 6523 prefix, a colon and an id (SPEC 4.2.2)"
     PROVIDER = "must be an ISO 6523 prefix, a colon and the organisation's number (SPEC 4.2.1)"
+    ORGANISATION_IDENTIFIER = (
+        "must be an organizationIdentifier such as NTRSE-5569622441 or PSDSE-FINA-44059 (ETSI EN 319 412-1, 5.1.4)"
+    )
 
     CUSTOMERS = "must hold at least one customer (SPEC 4.2.1)"
     CUSTOMER_TWICE = "must not occur twice for one institution in a message (SPEC appendix C)"
