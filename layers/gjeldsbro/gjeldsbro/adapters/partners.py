@@ -13,6 +13,8 @@ pk                         sk                                what
 ``RUN#flow``               run                               a run as a whole
 ``DELIVERY#quarter``       ``receiver#onBehalfOf``           the delivery of a quarter's package
 ``TRAIL``                  ``time#id``                       who changed or looked at what, when and why
+``REVOCATION``             issuer                            a revocation list (see ``adapters.revocations``)
+``REVOKED#issuer``         chunk                             what is in it
 =========================  ================================  ==========================================================
 """
 

@@ -1,6 +1,7 @@
 """Value types that use cases and adapters share: institutions, lenders, receivers and datasets in the PartnerTable."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from gjeldsbro.domain.identity_numbers import organisation_identifiers
@@ -134,3 +135,25 @@ class Dataset:
     lease: Lease | None = None
     fetch: dict[str, Any] | None = None
     last_run: dict[str, Any] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class RevocationList:
+    """An authority's list of revoked certificates that an operator configured, and what was read of it.
+
+    ``issuer`` stands for the authority as in a Caller; ``certificate`` (PEM) is what its lists are signed with.
+    ``this_update``, ``next_update``, ``digest`` and ``count`` describe the list in use and are None until one was read;
+    ``read_at`` is when the server last gave a good one, ``checked_at`` the last try, ``problem`` what was wrong then.
+    """
+
+    issuer: str
+    name: str
+    url: str
+    certificate: str
+    this_update: datetime | None = None
+    next_update: datetime | None = None
+    read_at: datetime | None = None
+    checked_at: datetime | None = None
+    problem: str | None = None
+    digest: str | None = None
+    count: int | None = None

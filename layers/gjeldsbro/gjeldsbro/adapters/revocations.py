@@ -1,0 +1,139 @@
+"""Revocation lists in the PartnerTable: what operators configured, and what was read of each list.
+
+==========================  ======================  ===================================================================
+pk                          sk                      what
+==========================  ======================  ===================================================================
+``REVOCATION``              issuer                  name, address, the issuer's certificate, the list in use, last try
+``REVOKED#{issuer}``        chunk, ``0`` to ``f``   digests of the serial numbers (domain.revocation), nextUpdate
+==========================  ======================  ===================================================================
+
+``issuer`` is that of a Caller: the SHA-256 of the issuer's name. A chunk is written only over one of an older list or
+the same, so that nothing goes back when two runs read at the same time.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from gjeldsbro.adapters.aws import from_item, to_item
+from gjeldsbro.domain.revocation import CHUNKS
+from gjeldsbro.domain.timestamps import from_datetime, to_datetime
+from gjeldsbro.services.ports import RevocationList
+from gjeldsbro.services.revocation import RevokedChunk
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_LIST = "REVOCATION"
+
+
+class Revocations:
+    """Reads and writes revocation lists."""
+
+    def __init__(self, table: str, client: "DynamoDBClient") -> None:
+        self._table = table
+        self._client = client
+
+    def chunk(self, issuer: str, name: str) -> RevokedChunk | None:
+        """As in services.revocation. Eventually consistent: it is kept for minutes, so a second does not matter."""
+        key = to_item({"pk": f"REVOKED#{issuer}", "sk": name})
+        answer = self._client.get_item(TableName=self._table, Key=key)
+        if "Item" not in answer:
+            return None
+        item = from_item(answer["Item"])
+        return RevokedChunk(item["revoked"], to_datetime(item["nextUpdate"]))
+
+    def lists(self) -> list[RevocationList]:
+        """All configured lists, by name."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues=to_item({":pk": _LIST}),
+        )
+        found = [_list_of(from_item(item)) for page in pages for item in page["Items"]]
+        return sorted(found, key=lambda one: (one.name, one.issuer))
+
+    def configure(self, configured: RevocationList) -> None:
+        """Store what an operator configured; what is known of the list that was read stays."""
+        self._update(
+            configured.issuer, {"name": configured.name, "url": configured.url, "certificate": configured.certificate}
+        )
+
+    def store(self, issuer: str, chunks: Mapping[str, bytes], this_update: datetime, next_update: datetime) -> bool:
+        """Store the chunks of a list; False, with some of them stored, when a newer list was stored meanwhile."""
+        times = {"thisUpdate": from_datetime(this_update), "nextUpdate": from_datetime(next_update)}
+        for name in CHUNKS:
+            try:
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=to_item({"pk": f"REVOKED#{issuer}", "sk": name, "revoked": chunks[name], **times}),
+                    ConditionExpression="attribute_not_exists(thisUpdate) OR thisUpdate <= :this",
+                    ExpressionAttributeValues=to_item({":this": times["thisUpdate"]}),
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                return False
+        return True
+
+    def record(self, refreshed: RevocationList) -> None:
+        """Store what is known of a list after a try. One that was removed meanwhile leaves nothing behind."""
+        values = {
+            "thisUpdate": _text(refreshed.this_update),
+            "nextUpdate": _text(refreshed.next_update),
+            "readAt": _text(refreshed.read_at),
+            "checkedAt": _text(refreshed.checked_at),
+            "problem": refreshed.problem,
+            "digest": refreshed.digest,
+            "count": refreshed.count,
+        }
+        try:
+            self._update(refreshed.issuer, values, ConditionExpression="attribute_exists(pk)")
+        except self._client.exceptions.ConditionalCheckFailedException:
+            self._forget_chunks(refreshed.issuer)
+
+    def remove(self, issuer: str) -> None:
+        """Forget a list: its issuer's certificates are not checked any more."""
+        self._client.delete_item(TableName=self._table, Key=to_item({"pk": _LIST, "sk": issuer}))
+        self._forget_chunks(issuer)
+
+    def _forget_chunks(self, issuer: str) -> None:
+        for name in CHUNKS:
+            self._client.delete_item(TableName=self._table, Key=to_item({"pk": f"REVOKED#{issuer}", "sk": name}))
+
+    def _update(self, issuer: str, values: dict[str, Any], **condition: str) -> None:
+        kept = {name: value for name, value in values.items() if value is not None}
+        gone = [name for name, value in values.items() if value is None]
+        expression = "SET " + ", ".join(f"#{name} = :{name}" for name in kept)
+        expression += " REMOVE " + ", ".join(f"#{name}" for name in gone) if gone else ""
+        self._client.update_item(
+            TableName=self._table,
+            Key=to_item({"pk": _LIST, "sk": issuer}),
+            UpdateExpression=expression,
+            ExpressionAttributeNames={f"#{name}": name for name in values},
+            ExpressionAttributeValues=to_item({f":{name}": value for name, value in kept.items()}),
+            **condition,  # type: ignore[arg-type]  # one string
+        )
+
+
+def _list_of(item: dict[str, Any]) -> RevocationList:
+    return RevocationList(
+        issuer=item["sk"],
+        name=item["name"],
+        url=item["url"],
+        certificate=item["certificate"],
+        this_update=_moment(item.get("thisUpdate")),
+        next_update=_moment(item.get("nextUpdate")),
+        read_at=_moment(item.get("readAt")),
+        checked_at=_moment(item.get("checkedAt")),
+        problem=item.get("problem"),
+        digest=item.get("digest"),
+        count=item.get("count"),
+    )
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else from_datetime(moment)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else to_datetime(text)
