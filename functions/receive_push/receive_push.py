@@ -49,7 +49,7 @@ def receive_loans(request: Request) -> dict[str, Any]:
         Register(settings.register_table, dynamodb(), hash_key),
         hash_key,
     )
-    receipt = service.receive(message, request.caller.organisation)
+    receipt = service.receive(message, request.caller.organisation, request.received)
     logger.info(
         "PUSH_RECEIVED",
         extra={

@@ -1,9 +1,11 @@
 """Rights on parts of the PartnerTable, which nothing on this machine enforces, against what is asked of it."""
 
 import json
+from functools import lru_cache
 from typing import Any
 
 import pytest
+from functions.check_connection import check_connection
 from functions.receive_push import receive_push
 from functions.show_customer import show_customer
 from tests.cloudformation import ROOT, statements
@@ -24,6 +26,11 @@ def _allowed(rights: str) -> set[tuple[str, str]]:
     }
 
 
+@lru_cache
+def _nothing() -> None:
+    """Stands for the cache of a function that has none."""
+
+
 def _partition(parameters: dict[str, Any]) -> str:
     for part, name in (("Key", "pk"), ("Item", "pk"), ("ExpressionAttributeValues", ":pk")):
         if name in parameters.get(part, {}):
@@ -33,11 +40,15 @@ def _partition(parameters: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize(
     ("function", "rights"),
-    [(receive_push, "ReceivePushRights"), (show_customer, "ShowCustomerRights")],
+    [
+        (receive_push, "ReceivePushRights"),
+        (check_connection, "CheckConnectionRights"),
+        (show_customer, "ShowCustomerRights"),
+    ],
 )
 def test_a_function_asks_the_partner_table_for_what_it_may_have(aws, partners, function, rights) -> None:
     """No request has a partition key that the role's conditions leave out: AWS would refuse it, and only AWS."""
-    function._secrets.cache_clear()
+    getattr(function, "_secrets", _nothing).cache_clear()
     partners.put_institution(Institution("920013015", "Testbanken AS", providers=(Provider("9908:920013015"),)))
     asked: set[tuple[str, str]] = set()
 

@@ -78,6 +78,7 @@ class FakePartners:
             OTHER_BANK: Institution(OTHER_BANK, "Andrebanken", providers=(Provider(OTHER_PROVIDER),)),
         }
         self.known_datasets = [Dataset(BANK, PROVIDER, as_of=as_of)] if as_of else []
+        self.pushed = []
 
     def institution(self, institution):
         """One institution."""
@@ -91,6 +92,10 @@ class FakePartners:
         """Its datasets, or all."""
         return [dataset for dataset in self.known_datasets if institution in (None, dataset.institution)]
 
+    def record_push(self, institution, provider, now):
+        """Remembered in order."""
+        self.pushed.append((institution, provider, now))
+
 
 def service(as_of=None, register=None) -> PushService:
     """A service over fakes."""
@@ -103,7 +108,7 @@ def service(as_of=None, register=None) -> PushService:
 def test_the_provider_must_be_the_certificates_organisation():
     """SPEC 4.2.1: the providerID is matched against the certificate."""
     with pytest.raises(NotEntitledError, match="/providerID"):
-        service().receive(message(loan(1)), f"NTRNO-{OTHER_BANK}")
+        service().receive(message(loan(1)), f"NTRNO-{OTHER_BANK}", NOW)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +130,7 @@ def test_the_provider_must_be_registered_for_every_institution(institution):
     both = Message(PROVIDER, (*message(loan(1), institution=OTHER_BANK).customers, *message(loan(1)).customers))
 
     with pytest.raises(NotEntitledError, match="/customers/1/financialInstitutionID"):
-        asked.receive(both, OWNER)
+        asked.receive(both, OWNER, NOW)
     assert asked.register.items == {}
 
 
@@ -135,7 +140,8 @@ def test_one_provider_may_report_several_institutions():
     asked.partners.known[OTHER_BANK] = Institution(OTHER_BANK, "y", providers=(Provider(PROVIDER),))
     both = Message(PROVIDER, (*message(loan(1)).customers, *message(loan(2), institution=OTHER_BANK).customers))
 
-    assert asked.receive(both, OWNER) == Receipt(2, 0)
+    assert asked.receive(both, OWNER, NOW) == Receipt(2, 0)
+    assert asked.partners.pushed == [(BANK, PROVIDER, NOW), (OTHER_BANK, PROVIDER, NOW)]
     reader = CurrentLoansReader(asked.register, asked.partners)
     assert reader.institutions_with_debt(KEY.customer_key(PERSON)) == [BANK, OTHER_BANK]
 
@@ -146,7 +152,7 @@ def test_one_provider_may_report_several_institutions():
 def test_a_push_is_in_the_register_when_it_was_received():
     """What a lookup reads afterwards is what was pushed."""
     asked = service()
-    asked.receive(message(loan(1), loan(2, 50, "b")), OWNER)
+    asked.receive(message(loan(1), loan(2, 50, "b")), OWNER, NOW)
     loans = CurrentLoansReader(asked.register, asked.partners).read(KEY.customer_key(PERSON))
 
     assert [current.loan for current in loans[BANK]] == [loan(1), loan(2, 50, "b")]
@@ -155,8 +161,8 @@ def test_a_push_is_in_the_register_when_it_was_received():
 def test_the_same_message_again_changes_nothing():
     """A sender that got no answer sends again."""
     asked = service()
-    assert asked.receive(message(loan(1)), OWNER) == Receipt(1, 0)
-    assert asked.receive(message(loan(1)), OWNER) == Receipt(0, 1)
+    assert asked.receive(message(loan(1)), OWNER, NOW) == Receipt(1, 0)
+    assert asked.receive(message(loan(1)), OWNER, NOW) == Receipt(0, 1)
 
 
 def test_an_older_push_changes_nothing():
@@ -164,11 +170,11 @@ def test_an_older_push_changes_nothing():
     register = FakeRegister()
     register.add(PERSON, DatasetItem(BANK, PROVIDER, (loan(12, 500, "late"),)))
     asked = service(at(10), register)
-    asked.receive(message(loan(20, 7)), OWNER)
+    asked.receive(message(loan(20, 7)), OWNER, NOW)
     before = {key: dict(items) for key, items in register.items.items()}
 
     for older in (loan(10, 1, "covered"), loan(12, 1, "late"), loan(19, 1)):
-        assert asked.receive(message(older), OWNER) == Receipt(0, 1)
+        assert asked.receive(message(older), OWNER, NOW) == Receipt(0, 1)
     assert register.items == before
 
 
@@ -176,7 +182,7 @@ def test_without_loans_nothing_changes():
     """A push with an empty loans array is not a message that everything is repaid (contract)."""
     asked = service()
 
-    assert asked.receive(message(), OWNER) == Receipt(0, 0)
+    assert asked.receive(message(), OWNER, NOW) == Receipt(0, 0)
     assert asked.register.items == {}
 
 
@@ -185,10 +191,10 @@ def test_a_failure_in_the_middle_is_mended_by_sending_again():
     asked = service()
     asked.register.fail_after = 1
     with pytest.raises(StoreUnavailableError):
-        asked.receive(message(loan(1), loan(1, 5, "b")), OWNER)
+        asked.receive(message(loan(1), loan(1, 5, "b")), OWNER, NOW)
 
     asked.register.fail_after = None
-    assert asked.receive(message(loan(1), loan(1, 5, "b")), OWNER) == Receipt(1, 1)
+    assert asked.receive(message(loan(1), loan(1, 5, "b")), OWNER, NOW) == Receipt(1, 1)
 
 
 @given(
@@ -204,7 +210,7 @@ def test_in_whatever_order_pushes_come_the_same_is_shown(as_of, loans, random):
     for order in (loans, resent):
         asked = service(as_of)
         for pushed in order:
-            asked.receive(message(pushed), OWNER)
+            asked.receive(message(pushed), OWNER, NOW)
         shown.append(CurrentLoansReader(asked.register, asked.partners).read(KEY.customer_key(PERSON)))
 
     assert shown[0] == shown[1]
@@ -283,5 +289,5 @@ def test_a_push_is_about_its_own_institution_only():
     register.add(PERSON, DatasetItem(OTHER_BANK, PROVIDER, (loan(9),)))
     asked = service(register=register)
 
-    assert asked.receive(message(loan(1)), OWNER) == Receipt(1, 0)
+    assert asked.receive(message(loan(1)), OWNER, NOW) == Receipt(1, 0)
     assert PushItem(BANK, PROVIDER, loan(1)) in register.items_of_many([KEY.customer_key(PERSON)])[0]

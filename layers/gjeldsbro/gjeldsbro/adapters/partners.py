@@ -9,6 +9,7 @@ pk                         sk                                what
 ``LENDER``                 lender                            name, whom it acts for, purposes
 ``RECEIVER``               receiver                          SFTP server, on-behalf-of organisations, name of the secret
 ``DATASET``                ``institution#provider``          what the register shows of it, lease, fetch in progress
+``PUSHED``                 ``institution#provider``          when it last pushed
 ``OUTCOME#run``            subject                           what one run did with one dataset or delivery
 ``RUN#flow``               run                               a run as a whole
 ``DELIVERY#quarter``       ``receiver#onBehalfOf``           the delivery of a quarter's package
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 OUTCOME_RETENTION = timedelta(days=90)
 RUN_RETENTION = timedelta(days=400)
+PUSHED_RETENTION = timedelta(days=400)
 TRAIL_RETENTION = timedelta(days=5 * 365)
 
 
@@ -215,6 +217,16 @@ class Partners:
             raise DatasetBusyError(
                 f"the dataset of {dataset.institution} from {dataset.provider} is no longer this run's",
             ) from None
+
+    def record_push(self, institution: str, provider: str, now: datetime) -> None:
+        """Remember when a provider last pushed for an institution."""
+        values = {"at": from_datetime(now), "expires": int((now + PUSHED_RETENTION).timestamp())}
+        self._put("PUSHED", f"{institution}#{provider}", values)
+
+    def last_push(self, institution: str, provider: str) -> str | None:
+        """When a provider last pushed for an institution (fixed form), or None."""
+        item = self._get("PUSHED", f"{institution}#{provider}")
+        return None if item is None else str(item["at"])
 
     # Runs and their outcomes
 

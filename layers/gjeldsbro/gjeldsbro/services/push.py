@@ -51,6 +51,10 @@ class PushPartners(Protocol):
         """The datasets of one institution, or all."""
         ...
 
+    def record_push(self, institution: str, provider: str, now: datetime) -> None:
+        """Remember when a provider last pushed for an institution."""
+        ...
+
 
 class Receipt(NamedTuple):
     """How many loans of a message were stored, and how many told nothing new."""
@@ -81,12 +85,13 @@ class PushService:
     register: PushRegister
     hash_key: HashKey
 
-    def receive(self, message: Message, organisation: str) -> Receipt:
+    def receive(self, message: Message, organisation: str, now: datetime) -> Receipt:
         """Put every loan of ``message`` into the register that is newer than what it holds.
 
         ``organisation`` is what the caller's certificate names (``domain.callers``). Raises NotEntitledError when it
         may not report this, before anything is stored. Any other error leaves some loans stored: the same message can
-        be sent again, because what is there already is left as it is.
+        be sent again, because what is there already is left as it is. ``now`` is what a provider is told of its last
+        push (``services.connection_check``).
         """
         times = self._entitled(message, organisation)
         keys = [self.hash_key.customer_key(customer.customer_id) for customer in message.customers]
@@ -109,6 +114,8 @@ class PushService:
                 if push_counts(loan, cover, in_datasets) and stored.get(account_of(loan), "") < push_version(loan)
             ]
         written = self.register.put_pushes(pushes)
+        for institution in times:
+            self.partners.record_push(institution, message.provider, now)
         return Receipt(written, loans - written)
 
     def _entitled(self, message: Message, organisation: str) -> dict[str, DatasetTimes]:
