@@ -12,6 +12,7 @@ import pytest
 from tests.integration.raw_server import RawServer, answer, authority
 
 from gjeldsbro.adapters.institution_client import InstitutionClient, Limits, page_url
+from gjeldsbro.adapters.institution_http import BodyLimits, TlsContexts
 from gjeldsbro.adapters.secrets import ClientCertificate
 from gjeldsbro.errors import ConfigurationError, DatasetRefusedError, InstitutionUnavailableError
 from gjeldsbro.services.ports import Provider
@@ -200,7 +201,7 @@ def test_nothing_that_the_server_says_in_an_error_is_repeated(serve) -> None:
 
 def test_a_page_is_bounded_before_and_after_inflating(serve) -> None:
     """An endless body ends the download; a bomb ends at its expansion."""
-    limits = Limits(compressed_bytes=1 << 20, inflated_bytes=4 << 20, expansion_from=1 << 20, pauses=())
+    limits = Limits(body=BodyLimits(1 << 20, 4 << 20, expansion=100, expansion_from=1 << 20), pauses=())
     with pytest.raises(DatasetRefusedError, match="more than 1 MiB"):
         fetch(serve(answer(bytes(2 << 20))), limits=limits)
     with pytest.raises(DatasetRefusedError, match="must expand at most 100 times"):
@@ -320,7 +321,7 @@ def test_our_key_is_never_left_on_disk_nor_open(serve, tmp_path, monkeypatch) ->
     """load_cert_chain wants a file: it exists in memory only, and is closed after."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nothing-may-be-written-here"))
     before = set(os.listdir("/proc/self/fd"))
-    client(certificate=ClientCertificate(*authority("ours").issue()))._context(Provider(PROVIDER, url="https://a"))
+    TlsContexts(ClientCertificate(*authority("ours").issue())).of(Provider(PROVIDER, url="https://a"))
     assert set(os.listdir("/proc/self/fd")) == before
 
 
@@ -346,7 +347,7 @@ def test_a_server_that_we_cannot_know_is_refused(serve, trusted, address) -> Non
 
 def test_a_private_authority_replaces_the_public_ones(monkeypatch) -> None:
     """Whoever pins a CA wants that one and no other."""
-    context = client()._context(Provider(PROVIDER, url="https://a", ca=authority("institution").pem))
+    context = TlsContexts(None).of(Provider(PROVIDER, url="https://a", ca=authority("institution").pem))
     assert len(context.get_ca_certs()) == 1
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname

@@ -79,7 +79,7 @@ class Inflater:
     def _keep(self, data: bytes) -> None:
         size = self._body.tell() + len(data)
         if size > self._max_bytes:
-            raise OversizedError(f"a page must have at most {self._max_bytes >> 20} MiB")
+            raise OversizedError(f"the body must have at most {self._max_bytes >> 20} MiB")
         if size > max(self._free_bytes, self._received * self._max_expansion):
-            raise OversizedError(f"a page must expand at most {self._max_expansion} times")
+            raise OversizedError(f"the body must expand at most {self._max_expansion} times")
         self._body.write(data)
