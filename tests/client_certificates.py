@@ -11,9 +11,22 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from gjeldsbro.domain.callers import Caller
+
 BANK = "920013015"
 OTHER_BANK = "985815534"
 PUSH_PATH = "/debt-information/v1/loans"
+
+
+class OpenDoor:
+    """A front door that lets everybody in, and remembers whom."""
+
+    def __init__(self) -> None:
+        self.admitted: list[Caller] = []
+
+    def admit(self, caller: Caller, now: datetime) -> None:
+        """Let the caller in."""
+        self.admitted.append(caller)
 
 
 @lru_cache(maxsize=None)
@@ -22,24 +35,40 @@ def _key() -> ec.EllipticCurvePrivateKey:
 
 
 @lru_cache(maxsize=None)
-def certificate(*, identifiers: tuple[str, ...] = (), serial_numbers: tuple[str, ...] = ()) -> str:
-    """A certificate (PEM) whose subject has these organizationIdentifiers and serialNumbers."""
-    attributes = [x509.NameAttribute(NameOID.COUNTRY_NAME, "NO"), x509.NameAttribute(NameOID.COMMON_NAME, "Test")]
-    attributes += [x509.NameAttribute(NameOID.ORGANIZATION_IDENTIFIER, text) for text in identifiers]
-    attributes += [x509.NameAttribute(NameOID.SERIAL_NUMBER, text) for text in serial_numbers]
+def certificate(
+    *,
+    identifiers: tuple[str, ...] = (),
+    serial_numbers: tuple[str, ...] = (),
+    countries: tuple[str, ...] = ("NO",),
+    registered_in: tuple[str, ...] = (),
+    valid: tuple[datetime, datetime] = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2126, 1, 1, tzinfo=UTC)),
+    extensions: tuple[x509.ExtensionType, ...] = (),
+) -> str:
+    """A certificate (PEM) whose subject has these organizationIdentifiers, serialNumbers and countries.
+
+    ``registered_in`` is where an extended validation certificate's owner is registered, ``valid`` from when until when.
+    """
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, "Test")]
+    for oid, texts in (
+        (NameOID.COUNTRY_NAME, countries),
+        (NameOID.JURISDICTION_COUNTRY_NAME, registered_in),
+        (NameOID.ORGANIZATION_IDENTIFIER, identifiers),
+        (NameOID.SERIAL_NUMBER, serial_numbers),
+    ):
+        attributes += [x509.NameAttribute(oid, text) for text in texts]
     name = x509.Name(attributes)
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(_key().public_key())
         .serial_number(1)
-        .not_valid_before(datetime(2026, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime(2126, 1, 1, tzinfo=UTC))
-        .sign(_key(), hashes.SHA256())
-        .public_bytes(Encoding.PEM)
-        .decode()
+        .not_valid_before(valid[0])
+        .not_valid_after(valid[1])
     )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=True)
+    return builder.sign(_key(), hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
 def seid_2(organisation: str) -> str:

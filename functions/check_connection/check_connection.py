@@ -10,6 +10,7 @@ from gjeldsbro.api.resolver import Api
 from gjeldsbro.log import LambdaContext, logger
 from gjeldsbro.services.connection_check import ConnectionCheck
 from gjeldsbro.settings import Settings
+from gjeldsbro.wiring import front_door
 
 
 class CheckSettings(Settings):
@@ -18,7 +19,7 @@ class CheckSettings(Settings):
     partner_table: str
 
 
-api = Api()
+api = Api(door=front_door)
 
 CONNECTION = Operation(
     "Check the connection",

@@ -14,6 +14,7 @@ from gjeldsbro.domain.identity_numbers import Accepts
 from gjeldsbro.log import LambdaContext, logger
 from gjeldsbro.services.push import PushService, read_message
 from gjeldsbro.settings import Settings
+from gjeldsbro.wiring import front_door
 
 
 class PushSettings(Settings):
@@ -25,7 +26,7 @@ class PushSettings(Settings):
     identity_numbers: Accepts
 
 
-api = Api()
+api = Api(door=front_door)
 
 PUSH = Operation(
     "Push changes",

@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "CLIENT_CERTIFICATE_SECRET": "client-certificate",
     "IDENTITY_NUMBERS": "synthetic",
     "PROVIDER_ID": "9908:983544622",
+    "REQUESTS_PER_CALLER": "500",
     "ALLOW_PLAIN_HTTP": "true",
 }
 

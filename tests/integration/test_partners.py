@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import DatasetBusyError
@@ -149,3 +150,14 @@ def test_the_trail_tells_who_did_what_when_and_why(partners: Partners) -> None:
         },
     ]
     assert len(partners.trail(later)) == 1
+
+
+def test_requests_are_counted_per_caller_and_window(partners: Partners, aws: dict[str, str]) -> None:
+    """Each request adds one to its caller's window, and the count goes by itself afterwards."""
+    end = NOW + timedelta(seconds=10)
+    assert [partners.count("NTRNO-920013015", NOW, end) for _ in range(3)] == [1, 2, 3]
+    assert partners.count("NTRNO-920013015", end, end) == 1
+    assert partners.count("NTRSE-5569622441", NOW, end) == 1
+    key = {"pk": {"S": "RATE#NTRNO-920013015"}, "sk": {"S": from_datetime(NOW)}}
+    item = aws_clients.dynamodb().get_item(TableName=aws["PARTNER_TABLE"], Key=key)["Item"]
+    assert item["expires"] == {"N": str(int(end.timestamp()))}

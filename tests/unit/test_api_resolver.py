@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.client_certificates import BANK, PUSH_PATH, request, seid_2
+from tests.client_certificates import BANK, PUSH_PATH, OpenDoor, request, seid_2
 
 from gjeldsbro import errors
 from gjeldsbro.api import errors as api_errors
@@ -21,6 +21,7 @@ from gjeldsbro.errors import (
     InvalidMessageError,
     NotEntitledError,
     StoreUnavailableError,
+    TooManyRequestsError,
     Violation,
 )
 
@@ -32,7 +33,7 @@ SECRET = "17912099997"
 @pytest.fixture
 def api():
     """An API whose one route answers with the caller and the body's length."""
-    api = Api(now=lambda: NOW)
+    api = Api(door=OpenDoor, now=lambda: NOW)
 
     @api.post(PUSH_PATH)
     def answer(asked):
@@ -43,7 +44,7 @@ def api():
 
 def failing(error):
     """An API whose one route fails."""
-    api = Api(now=lambda: NOW)
+    api = Api(door=OpenDoor, now=lambda: NOW)
 
     @api.post(PUSH_PATH)
     def fail(asked):
@@ -72,7 +73,7 @@ def refusal(answer):
 
 def test_answers_are_those_of_the_specification():
     """What is sent is what the models of SPEC 4.3 and 4.4 describe, field for field."""
-    api = Api(now=lambda: NOW)
+    api = Api(door=OpenDoor, now=lambda: NOW)
     api.post(PUSH_PATH)(lambda asked: asked.receipt())
     for asked, model in ((request(pem=seid_2(BANK)), SuccessResponse), (request(), ErrorResponse)):
         body = api.handle(asked, SimpleNamespace(aws_request_id="no uuid"))["body"]
@@ -96,7 +97,7 @@ def test_a_route_gets_the_caller_and_the_body(api):
 
 def test_a_route_without_a_body_is_answered_with_204():
     """Nothing to tell is 204, which has neither a body nor a type of one."""
-    api = Api(now=lambda: NOW)
+    api = Api(door=OpenDoor, now=lambda: NOW)
     api.post(PUSH_PATH)(lambda asked: None)
     answer = api.handle(request("{}", pem=seid_2(BANK)), CONTEXT)
 
@@ -122,6 +123,24 @@ def test_an_unknown_path_and_an_unknown_method_are_answered_in_the_same_model(ap
         assert wrong["headers"]["Allow"] == "POST"
 
     assert refusal(unknown)[0] == 404
+
+
+def test_there_is_no_api_without_a_front_door():
+    """Leaving it out is no way to make an API, and nobody gets to a route, or to an unknown path, but through it."""
+    with pytest.raises(TypeError):
+        Api()
+    reached, door = [], OpenDoor()
+    api = Api(door=lambda: door, now=lambda: NOW)
+    api.post(PUSH_PATH)(lambda asked: reached.append(asked) or {})
+    api.handle(request("{}", pem=seid_2(BANK)), CONTEXT)
+    api.handle(request(pem=seid_2(BANK), path="/nothing"), CONTEXT)
+    assert [caller.organisation for caller in door.admitted] == [f"NTRNO-{BANK}"] * 2
+
+    door.admit = lambda caller, now: (_ for _ in ()).throw(TooManyRequestsError(7))
+    answer = api.handle(request("{}", pem=seid_2(BANK)), CONTEXT)
+    assert refusal(answer) == (429, "too many requests: send again in 7 seconds")
+    assert answer["headers"]["Retry-After"] == "7"
+    assert len(reached) == 1
 
 
 def test_a_base_path_of_the_domain_does_not_hide_a_route(api):

@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "api": {"errors", "domain", "services", "api", "log"},
     "settings": {"errors"},
     "log": {"errors"},
+    "wiring": {"services", "adapters", "settings"},
 }
 """Which parts of our package a part may import: functions -> api, services -> domain; adapters implement services."""
 

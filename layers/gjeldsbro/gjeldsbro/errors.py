@@ -80,7 +80,7 @@ class RefusedError(GjeldsbroError):
 
 
 class NotAuthenticatedError(RefusedError):
-    """The client certificate names no organisation (401)."""
+    """The client certificate is missing, names no organisation, or may not be used, or not any more (401)."""
 
 
 class NotEntitledError(RefusedError):

@@ -13,6 +13,7 @@ pk                         sk                                what
 ``OUTCOME#run``            subject                           what one run did with one dataset or delivery
 ``RUN#flow``               run                               a run as a whole
 ``DELIVERY#quarter``       ``receiver#onBehalfOf``           the delivery of a quarter's package
+``RATE#organisation``      start of a window of time         how many requests that caller has sent in it
 ``TRAIL``                  ``time#id``                       who changed or looked at what, when and why
 ``REVOCATION``             issuer                            a revocation list (see ``adapters.revocations``)
 ``REVOKED#issuer``         chunk                             what is in it
@@ -297,6 +298,20 @@ class Partners:
         except self._client.exceptions.ConditionalCheckFailedException:
             return False
         return True
+
+    # Requests of callers of the API
+
+    def count(self, organisation: str, window_start: datetime, expires: datetime) -> int:
+        """Count one more request of a caller in that window; the number of them now."""
+        answer = self._client.update_item(
+            TableName=self._table,
+            Key=to_item({"pk": f"RATE#{organisation}", "sk": from_datetime(window_start)}),
+            UpdateExpression="ADD #requests :one SET #expires = :expires",
+            ExpressionAttributeNames={"#requests": "requests", "#expires": "expires"},
+            ExpressionAttributeValues=to_item({":one": 1, ":expires": int(expires.timestamp())}),
+            ReturnValues="UPDATED_NEW",
+        )
+        return int(from_item(answer["Attributes"])["requests"])
 
     # The operators' trail
 

@@ -1,23 +1,32 @@
-"""Every request passes here: the caller's identity first, then the route; every answer leaves in SPEC's model.
+"""Every request passes here: identity, front door, and only then the route; every answer leaves in SPEC's model.
 
-A table of routes of our own instead of Powertools' resolver: a handful of fixed paths need no more, the identity check
+A table of routes of our own instead of Powertools' resolver: a handful of fixed paths need no more, the checks in front
 cannot be left out of a route, and a cold start imports 0.15 s less.
 """
 
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
 from gjeldsbro.api.errors import UnknownMethodError, UnknownPathError, error_answer
 from gjeldsbro.api.identity import caller_of
 from gjeldsbro.api.operations import Operation
 from gjeldsbro.api.requests import Request, receipt
+from gjeldsbro.domain.callers import Caller
 from gjeldsbro.log import LambdaContext, known_error, logger
 
 Route = Callable[[Request], dict[str, Any] | None]
 """Answers a request with the body of a 200, or None for 204; refuses by raising an error of ours."""
+
+
+class Door(Protocol):
+    """What every caller passes before any route (``services.front_door``)."""
+
+    def admit(self, caller: Caller, now: datetime) -> None:
+        """Return when the caller may go on; raise an error of ours when not."""
+        ...
 
 
 class Described(NamedTuple):
@@ -34,9 +43,13 @@ def _now() -> datetime:
 
 
 class Api:
-    """The routes of one function."""
+    """The routes of one function, behind one door: there are none without it.
 
-    def __init__(self, *, now: Callable[[], datetime] = _now) -> None:
+    ``door`` is asked for at each request, because the environment that it is built from is read at the first one.
+    """
+
+    def __init__(self, *, door: Callable[[], Door], now: Callable[[], datetime] = _now) -> None:
+        self._door = door
         self._now = now
         self._routes: dict[str, dict[str, Described]] = {}
 
@@ -70,8 +83,9 @@ class Api:
         received, uuid = self._now(), _message_uuid(context)
         logger.append_keys(uuid=uuid)
         try:
-            caller = caller_of(event)
+            caller = caller_of(event, received)
             logger.append_keys(caller=caller.organisation)
+            self._door().admit(caller, received)
             route = self._route(event)
             body = route(Request(event, caller, received, uuid))
             return _nothing() if body is None else _answer(200, body, {})
