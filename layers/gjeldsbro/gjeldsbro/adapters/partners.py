@@ -30,7 +30,7 @@ from gjeldsbro.adapters.aws import from_item, to_item
 from gjeldsbro.adapters.partner_items import DATASET_NAMES, dataset_of, institution_of, lender_of, receiver_of
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import DatasetBusyError
-from gjeldsbro.services.ports import Dataset, Institution, Lease, Lender, Receiver
+from gjeldsbro.services.ports import Dataset, DatasetTime, Institution, Lease, Lender, Receiver
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -146,6 +146,22 @@ class Partners:
         """All datasets, or those of one institution."""
         prefix = "" if institution is None else f"{institution}#"
         return [dataset_of(item) for item in self._query("DATASET", prefix)]
+
+    def dataset_times(self) -> list[DatasetTime]:
+        """``asOf`` of all datasets; nothing else of them is sent."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues=to_item({":pk": "DATASET"}),
+            ProjectionExpression="sk, asOf",
+        )
+        times = []
+        for page in pages:
+            for item in map(from_item, page["Items"]):
+                institution, _, provider = item["sk"].partition("#")
+                times.append(DatasetTime(institution, provider, item.get("asOf")))
+        return times
 
     def take_lease(self, institution: str, provider: str, run: str, now: datetime, seconds: int) -> Dataset:
         """Take, or renew, the right to work on a dataset; only one run has it at a time.

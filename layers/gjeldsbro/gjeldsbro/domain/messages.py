@@ -329,7 +329,7 @@ def read_envelope(data: object) -> Envelope:
         return Envelope.model_validate(data)
     except ValidationError as exc:
         # Without the cause: its text quotes the message.
-        raise InvalidMessageError(list(_violations(exc, ""))) from None
+        raise InvalidMessageError(list(violations_of(exc, ""))) from None
 
 
 def read_customer(element: object, place: str, circumstances: Circumstances) -> CustomerLoans:
@@ -337,7 +337,7 @@ def read_customer(element: object, place: str, circumstances: Circumstances) -> 
     try:
         customer = Customer.model_validate(element, context=circumstances).to_register()
     except ValidationError as exc:
-        raise InvalidMessageError(list(_violations(exc, place))) from None
+        raise InvalidMessageError(list(violations_of(exc, place))) from None
     repeated = list(repeated_loans(customer.loans))
     if repeated:
         raise InvalidMessageError([Violation(f"{place}/loans/{index}", Rule.LOAN_TWICE) for index in repeated])
@@ -365,7 +365,7 @@ _PYDANTIC_RULES = {
 _LOAN_TYPES = ("repaymentLoan", "creditFacility", "chargeCard")
 
 
-def _violations(error: ValidationError, place: str) -> Iterator[Violation]:
+def violations_of(error: ValidationError, place: str) -> Iterator[Violation]:
     """Pydantic's faults as places and rules of ours: its own texts quote the message."""
     for fault in error.errors(include_url=False, include_input=False):
         # Pydantic puts the discriminator's value into the location of everything inside a loan.

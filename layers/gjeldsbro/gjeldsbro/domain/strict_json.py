@@ -18,7 +18,7 @@ BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _MAX_INTEGER_DIGITS = 20
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_KNOWN_NAMES = ("customers", "loans")
+_KNOWN_NAMES = ("customers", "loans", "coBorrowers")
 """Names that a place may hold. Any other name is the sender's text, and could be a value put in the wrong place."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from gjeldsbro.domain.register import CurrentLoan, DatasetTimes, Item, merge
-from gjeldsbro.services.ports import Dataset, Institution
+from gjeldsbro.services.ports import Dataset, DatasetTime, Institution
 
 
 class LookupRegister(Protocol):
@@ -27,7 +27,9 @@ class LookupPartners(Protocol):
         ...
 
 
-def dataset_times(institutions: Iterable[Institution], datasets: Iterable[Dataset]) -> dict[str, DatasetTimes]:
+def dataset_times(
+    institutions: Iterable[Institution], datasets: Iterable[Dataset | DatasetTime]
+) -> dict[str, DatasetTimes]:
     """For each institution ``asOf`` of the providers that deliver datasets (see ``domain.register.DatasetTimes``).
 
     Those are the providers that datasets are fetched from now, and every provider of which a dataset is in use, also

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from gjeldsbro.domain.identity_numbers import organisation_identifiers
 
@@ -157,3 +157,11 @@ class RevocationList:
     problem: str | None = None
     digest: str | None = None
     count: int | None = None
+
+
+class DatasetTime(NamedTuple):
+    """``asOf`` of one provider's dataset of one institution, None until one was accepted."""
+
+    institution: str
+    provider: str
+    as_of: str | None

@@ -1,0 +1,313 @@
+"""One customer's debt at this moment: from the institutions themselves, and from the register (SPEC appendix B).
+
+The register says which institutions may have debt of the customer, and each institution's ``lookup`` mode what is done
+about it. A provider that answers counts as a dataset with ``asOf`` = now, in place of everything stored of that
+provider; from there on the merge rule of ``domain.register`` decides, as it always does. Knows nothing of HTTP.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol
+
+from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.loans import Loan
+from gjeldsbro.domain.register import CurrentLoan, DatasetItem, DatasetTimes, Item, merge
+from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.errors import GjeldsbroError
+from gjeldsbro.log import known_error, logger
+from gjeldsbro.services.customer_lookup import LookupRegister, dataset_times
+from gjeldsbro.services.ports import DatasetTime, Institution, Provider
+
+ASKS_AT_A_TIME = 32
+"""Customers asked for at a time in one lookup; what cannot be asked before the deadline counts as not answered."""
+
+FAIR_SECONDS = 0.5
+"""Whoever had less time than this and did not make it has not failed: 99 % of answers come within it, not all."""
+
+AnswerSource = Literal["institution", "register", "none"]
+"""Where an institution's loans come from: from itself just now, from what is stored, or nobody knows them."""
+
+
+class Asking(Protocol):
+    """Asks an institution's provider for one customer (SPEC 3.1.2 and 6.1)."""
+
+    def ask(self, provider: Provider, institution: str, customer_id: str, deadline: float) -> tuple[Loan, ...]:
+        """The customer's loans, validated; () for none. Only for a provider that ``can_be_asked``.
+
+        Returns or raises by ``deadline`` (``time.monotonic()``), retries included: nobody waits longer. Called from
+        several short-lived threads at a time, so connections are kept in something that threads share. Raises
+        InstitutionUnavailableError (no answer in time, no connection, 408, 425, 429, 5xx) or a RefusedError
+        (InvalidMessageError when the answer breaks SPEC's rules; 4xx; TLS).
+        """
+        ...
+
+
+class Breaker(Protocol):
+    """Remembers which providers keep failing, so that they are left alone for a while.
+
+    Each method is called at most once per provider in a lookup, from one thread, however many customers were asked for.
+    """
+
+    def may_ask(self, institution: str, provider: str, now: datetime) -> bool:
+        """Whether to ask this provider now."""
+        ...
+
+    def failed(self, institution: str, provider: str, now: datetime) -> None:
+        """It was asked, and never answered as it should."""
+        ...
+
+    def answered(self, institution: str, provider: str, now: datetime) -> None:
+        """It answered at least once."""
+        ...
+
+
+class DebtPartners(Protocol):
+    """What is needed to know of institutions and their datasets."""
+
+    def institutions(self) -> list[Institution]:
+        """All institutions, ended ones included. May be half a minute old: changes of set-up are rare."""
+        ...
+
+    def dataset_times(self) -> list[DatasetTime]:
+        """``asOf`` of every dataset, read now: it must not be older than what is then read of the register."""
+        ...
+
+
+class CreditorDebt(NamedTuple):
+    """What is known of one customer at one institution.
+
+    ``answered``: nothing that should have been asked is missing. ``source`` is ``institution`` when all that were asked
+    answered, ``register`` when stored data stands in for those that did not (or the institution is not asked live), and
+    ``none`` when nothing stands in for one of them. ``live`` are the providers whose loans are their own answers:
+    an institution may have two providers, one of which is down.
+    """
+
+    institution: str
+    loans: tuple[CurrentLoan, ...]
+    answered: bool
+    source: AnswerSource
+    live: frozenset[str] = frozenset()
+
+    def source_of(self, loan: CurrentLoan) -> Literal["institution", "register"]:
+        """Where one of its loans comes from."""
+        return "institution" if loan.provider in self.live else "register"
+
+
+@dataclass(frozen=True)
+class CustomerDebt:
+    """Finds out what customers owe now. ``clock`` is the clock of deadlines."""
+
+    partners: DebtPartners
+    register: LookupRegister
+    hash_key: HashKey
+    asking: Asking
+    breaker: Breaker
+    clock: Callable[[], float] = time.monotonic
+    asks_at_a_time: int = ASKS_AT_A_TIME
+
+    def of(self, customer_id: str, *, deadline: float, now: datetime) -> list[CreditorDebt]:
+        """``of_many`` for one customer."""
+        return self.of_many([customer_id], deadline=deadline, now=now)[0]
+
+    def of_many(self, customer_ids: Sequence[str], *, deadline: float, now: datetime) -> list[list[CreditorDebt]]:
+        """For each customer, in their order: every institution that was asked or has loans, by id.
+
+        Institutions are asked until ``deadline`` (of ``clock``) and not a moment longer. No institution's fault fails
+        the lookup: its ``answered`` is False then. Raises what the register's and the partners' reads raise.
+        """
+        institutions = self.partners.institutions()
+        # Before the items: see CurrentLoansReader.
+        times = dataset_times(institutions, self.partners.dataset_times())
+        stored = self.register.items_of_many([self.hash_key.customer_key(customer) for customer in customer_ids])
+        persons = [
+            _Person(customer_id, items, _providers_to_ask(institutions, items, times))
+            for customer_id, items in zip(customer_ids, stored, strict=True)
+        ]
+        self._ask_all(persons, deadline, now)
+        by_id = {institution.institution: institution for institution in institutions}
+        return [list(_creditors(person, times, by_id, from_datetime(now))) for person in persons]
+
+    def _ask_all(self, persons: Sequence["_Person"], deadline: float, now: datetime) -> None:
+        """Ask for all that is wanted, side by side, and note the answers that come by the deadline."""
+        subjects = sorted({subject for person in persons for subject in person.wanted})
+        allowed = {subject for subject in subjects if self._may_ask(subject, now)}
+        asks = [
+            _Ask(person, subject, provider)
+            for person in persons
+            for subject, provider in person.wanted.items()
+            if subject in allowed
+        ]
+        if not asks or self.clock() >= deadline:
+            return
+        # A pool of this lookup's own: a thread that hangs is left behind, and the next lookup has all of its own.
+        pool = ThreadPoolExecutor(min(len(asks), self.asks_at_a_time), "ask")
+        try:
+            futures = [pool.submit(self._ask, ask, deadline) for ask in asks]
+            in_time, _ = wait(futures, timeout=max(0.0, deadline - self.clock()))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        answered: set[_Subject] = set()
+        failed: set[_Subject] = set()
+        for future, ask in zip(futures, asks, strict=True):
+            error = future.exception() if future in in_time else None
+            if future in in_time and error is None:
+                ask.person.answers[ask.subject] = future.result()
+                answered.add(ask.subject)
+                continue
+            _log_failure(ask.subject, error)
+            if ask.started is not None and deadline - ask.started >= FAIR_SECONDS:
+                failed.add(ask.subject)
+        for subject in sorted(answered | failed):
+            self._tell_breaker(subject, answered=subject in answered, now=now)
+
+    def _ask(self, ask: "_Ask", deadline: float) -> tuple[Loan, ...]:
+        ask.started = self.clock()
+        return self.asking.ask(ask.provider, ask.subject[0], ask.person.customer_id, deadline)
+
+    def _may_ask(self, subject: "_Subject", now: datetime) -> bool:
+        try:
+            return self.breaker.may_ask(*subject, now)
+        except Exception as exc:  # noqa: BLE001 - whatever is wrong with the breaker, the lookup goes on
+            known_error(exc)
+            return True
+
+    def _tell_breaker(self, subject: "_Subject", *, answered: bool, now: datetime) -> None:
+        try:
+            if answered:
+                self.breaker.answered(*subject, now)
+            else:
+                self.breaker.failed(*subject, now)
+        except Exception as exc:  # noqa: BLE001 - as above
+            known_error(exc)
+
+
+type _Subject = tuple[str, str]
+"""(institution, provider)"""
+
+
+@dataclass
+class _Person:
+    customer_id: str
+    stored: Sequence[Item]
+    wanted: Mapping[_Subject, Provider]
+    """Whom to ask, those that the breaker keeps from being asked included."""
+    answers: dict[_Subject, tuple[Loan, ...]] = field(default_factory=dict)
+
+
+@dataclass
+class _Ask:
+    person: _Person
+    subject: _Subject
+    provider: Provider
+    started: float | None = None
+    """None while it waits for a thread."""
+
+
+def _providers_to_ask(
+    institutions: Iterable[Institution], stored: Iterable[Item], times: Mapping[str, DatasetTimes]
+) -> dict[_Subject, Provider]:
+    """Whom to ask about a customer of whom ``stored`` is all that is stored.
+
+    Of an institution that is asked live: each provider that something is stored of, be it debt or not; all that can be
+    asked, if something is stored of one that cannot; and in mode ``live`` also each provider that no dataset or list of
+    customers was ever accepted of, because nobody knows whether it has the customer (SPEC appendix B, use case 2).
+    """
+    holders: dict[str, set[str]] = {}
+    for item in stored:
+        holders.setdefault(item.institution, set()).add(item.provider)
+    wanted: dict[_Subject, Provider] = {}
+    for institution in institutions:
+        askable = _askable(institution)
+        having = holders.get(institution.institution, set())
+        others_have = bool(having.difference(provider.provider for provider in askable))
+        of_datasets = times.get(institution.institution, {})
+        for provider in askable:
+            unindexed = institution.lookup == "live" and of_datasets.get(provider.provider) is None
+            if others_have or unindexed or provider.provider in having:
+                wanted[institution.institution, provider.provider] = provider
+    return wanted
+
+
+def _askable(institution: Institution) -> list[Provider]:
+    if institution.lookup == "stored" or institution.ended:
+        return []
+    return [provider for provider in institution.providers if provider.can_be_asked]
+
+
+def _creditors(
+    person: _Person, times: Mapping[str, DatasetTimes], institutions: Mapping[str, Institution], now: str
+) -> Iterator[CreditorDebt]:
+    """What the answers and the register say together."""
+    asked = {institution for institution, _ in person.wanted}
+    fresh: dict[str, DatasetTimes] = dict(times)
+    items: list[Item] = [item for item in person.stored if not _is_replaced(item, person, asked, institutions)]
+    for (institution, provider), answer in person.answers.items():
+        items.append(DatasetItem(institution, provider, answer))
+        known = fresh.get(institution, {})
+        fresh[institution] = {**known, provider: max(now, known.get(provider) or now)}
+    shown = merge(items, fresh).loans
+    unknown = {item.institution for item in person.stored if _is_index_only(item)} - asked
+    for name in sorted(asked | unknown | shown.keys()):
+        loans = tuple(shown.get(name, ()))
+        live = frozenset(provider for institution, provider in person.answers if institution == name)
+        missing = [subject for subject in person.wanted if subject[0] == name and subject not in person.answers]
+        source: AnswerSource
+        if name not in asked:
+            source = "none" if name in unknown else "register"
+            yield CreditorDebt(name, loans, name not in unknown, source)
+        elif not missing:
+            yield CreditorDebt(name, loans, answered=True, source="institution", live=live)
+        else:
+            stands_in = institutions[name].lookup == "both" and all(
+                _register_knows(person.stored, subject, times) for subject in missing
+            )
+            source = "register" if stands_in else "none"
+            yield CreditorDebt(name, loans, answered=False, source=source, live=live)
+
+
+def _is_replaced(item: Item, person: _Person, asked: set[str], institutions: Mapping[str, Institution]) -> bool:
+    """Whether what is stored gives way to the institution's own word.
+
+    Of an institution in mode ``live`` the register is an index and nothing more. Otherwise a provider's answer takes
+    the place of its items; and of the items of an ended provider, when all its successors have answered: no sooner, as
+    in the night (design decision 6).
+    """
+    if item.institution not in asked:
+        return False
+    institution = institutions[item.institution]
+    if institution.lookup == "live" or (item.institution, item.provider) in person.answers:
+        return True
+    provider = institution.provider(item.provider)
+    if provider is None or not provider.ended:
+        return False
+    successors = [other for other in institution.providers if other.delivers_datasets and not other.ended]
+    return all((item.institution, successor.provider) in person.answers for successor in successors)
+
+
+def _is_index_only(item: Item) -> bool:
+    """Whether the item says no more than that the institution has the customer."""
+    return isinstance(item, DatasetItem) and not item.loans
+
+
+def _register_knows(stored: Sequence[Item], subject: _Subject, times: Mapping[str, DatasetTimes]) -> bool:
+    """Whether the register has a word of this provider on the customer's loans, "none" included."""
+    institution, provider = subject
+    own = [item for item in stored if (item.institution, item.provider) == subject]
+    if any(_is_index_only(item) for item in own):
+        return False
+    return bool(own) or times.get(institution, {}).get(provider) is not None
+
+
+def _log_failure(subject: _Subject, error: BaseException | None) -> None:
+    institution, provider = subject
+    extra = {"institution": institution, "provider": provider}
+    if isinstance(error, GjeldsbroError):
+        extra |= {"error": type(error).__name__, "reason": str(error)}
+    elif isinstance(error, Exception):
+        extra |= {"error": type(known_error(error)).__name__}
+    else:
+        extra |= {"error": "NoAnswerInTime"}
+    logger.warning("CUSTOMER_NOT_ANSWERED", extra=extra)
