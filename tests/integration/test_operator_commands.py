@@ -239,6 +239,81 @@ def test_a_receiver_can_be_changed_ended_and_onboarded_again(gjeldsbro, receiver
     assert "Mottakerbanken AS" in gjeldsbro("receiver", "list")[1]
 
 
+@pytest.fixture
+def lender_file(tmp_path):
+    """A file that registers BANK, for itself and OTHER."""
+    file = tmp_path / "lender.yaml"
+    file.write_text(f'lender: "{BANK}"\nname: Testbanken AS\nonBehalfOf: ["{OTHER}"]\n', encoding="utf-8")
+    return file
+
+
+def test_a_lender_is_registered_listed_changed_and_ended(gjeldsbro, lender_file, partners):
+    """What an operator says is what the lookup finds; each change leaves a trail, what changes nothing does not."""
+    status, told, _ = gjeldsbro("lender", "put", str(lender_file), "--reason", "agreement 7", "--json")
+    assert (status, told["state"], told["purposes"][0]) == (0, "created", "creditApplication")
+    assert gjeldsbro("lender", "put", str(lender_file), "--json")[1]["state"] == "unchanged"
+    lender_file.write_text(lender_file.read_text() + "purposes: [payoutControl]\n")
+    assert gjeldsbro("lender", "put", str(lender_file), "--json")[1]["state"] == "changed"
+    (lender,) = partners.lenders()
+    assert (lender.lender, lender.on_behalf_of, lender.purposes) == (BANK, (OTHER,), ("payoutControl",))
+
+    assert gjeldsbro("lender", "list", "--json")[1]["lenders"][0]["onBehalfOf"] == [OTHER]
+    assert f"NTRNO-{BANK}" in gjeldsbro("lender", "list")[1]
+    assert gjeldsbro("lender", "remove", BANK)[0] == 0
+    assert partners.lenders() == []
+    assert gjeldsbro("lender", "remove", BANK)[0] == 1
+    assert [action for action, *_ in trail_of(partners)] == ["lender put", "lender put", "lender remove"]
+
+
+def test_a_certificate_is_one_lenders(gjeldsbro, lender_file, partners, tmp_path):
+    """A lender whose certificate would be another's too is refused: who asked must never be open."""
+    gjeldsbro("lender", "put", str(lender_file))
+    other = tmp_path / "other.yaml"
+    other.write_text(f'lender: "{OTHER}"\nname: Andre\ncertificates: [NTRNO-{BANK}]\n', encoding="utf-8")
+    status, _, said = gjeldsbro("lender", "put", str(other))
+    assert (status, BANK in said) == (1, True)
+    assert [lender.lender for lender in partners.lenders()] == [BANK]
+
+
+def test_who_looked_a_person_up_is_shown_with_names(gjeldsbro, monkeypatch):
+    """The number goes to the function and nowhere else; what came of it is a table, or JSON for programs."""
+    asked = []
+    record = {
+        "at": "2026-11-22T06:00:00.0000000Z",
+        "lookupID": "0b9cf2a5-5f5c-4a3e-8a3c-0b1f7c9d2e11",
+        "lender": BANK,
+        "lenderName": "Testbanken AS",
+        "onBehalfOf": OTHER,
+        "referenceID": "loan 17",
+        "purpose": "payoutControl",
+        "role": "coBorrower",
+        "creditors": [
+            {"institution": BANK, "name": "Testbanken AS", "answered": True, "source": "institution"},
+            {"institution": OTHER, "answered": False, "source": "register"},
+        ],
+    }
+
+    def invoke(self, output, payload):
+        asked.append((output, payload))
+        return {"lookups": [record]}
+
+    monkeypatch.setattr(Stack, "invoke", invoke)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{PERSON}\n"))
+    status, told, _ = gjeldsbro("lookups", "-", "--reason", "access request", "--json")
+    assert (status, told["lookups"]) == (0, [record])
+    ((output, payload),) = asked
+    assert output == "ShowLookupsFunctionName"
+    assert (payload["customerID"], payload["reason"]) == (PERSON, "access request")
+    assert "kari" in payload["operator"]
+
+    _, shown, _ = gjeldsbro("lookups", PERSON, "--reason", "access request")
+    for words in ("Testbanken AS", "loan 17", "payoutControl", "coBorrower", "did not answer, from the register"):
+        assert words in shown
+    with pytest.raises(SystemExit):
+        gjeldsbro("lookups", PERSON)
+    assert gjeldsbro("lookups", "123", "--reason", "x")[0] == 1
+
+
 @pytest.mark.parametrize(("works", "expected"), [(True, 0), (False, 1)])
 def test_checking_a_receiver_says_what_works(gjeldsbro, receiver_file, monkeypatch, partners, works, expected):
     """Each check is shown with its result; the exit status says whether all of it works."""

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from gjeldsbro.domain.identity_numbers import mentions_a_person
 from gjeldsbro.services.ports import Provider
-from gjeldsbro_operator.files import InvalidFileError, read_institution, read_receiver
+from gjeldsbro_operator.files import InvalidFileError, read_institution, read_lender, read_receiver
 from gjeldsbro_operator.keys import private_key_fault
 
 INSTITUTION = """\
@@ -246,3 +246,49 @@ def test_text_for_the_trail_may_not_mention_a_person():
     assert mentions_a_person("17912099997")
     assert not mentions_a_person("arn:aws:iam::123456789012:user/kari")
     assert not mentions_a_person("institution 920013015")
+
+
+LENDER = """\
+lender: 920013015
+name: Testbanken AS
+onBehalfOf: ["985815534", "0007:5569622441"]
+"""
+
+
+def test_a_lender_file_becomes_a_lender(tmp_path):
+    """A financial institution may look people up for what financial institutions may, unless its file says less."""
+    lender = read_lender(written(tmp_path, LENDER))
+    assert (lender.lender, lender.name) == ("920013015", "Testbanken AS")
+    assert lender.on_behalf_of == ("985815534", "0007:5569622441")
+    assert lender.purposes == ("creditApplication", "changeOfTerms", "payoutControl")
+    assert lender.is_named_by("NTRNO-920013015")
+    bureau = read_lender(written(tmp_path, LENDER + "purposes: [creditAssessment]\ncertificates: [PSDNO-FSA-1]\n"))
+    assert bureau.purposes == ("creditAssessment",)
+    assert bureau.is_named_by("PSDNO-FSA-1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("920013015", "920013014", "lender"),
+        ("Testbanken AS", '"a\\nb"', "name"),
+        ('"985815534"', '"985815533"', "onBehalfOf.0"),
+        ('"985815534"', '"0007:5569622441"', "onBehalfOf"),
+        ("name:", "purposes: [marketing]\nname:", "purposes.0"),
+        ("name:", "purposes: []\nname:", "purposes"),
+        ("name:", "certificates: [920013015]\nname:", "certificates.0"),
+        ("name:", "notification: none\nname:", "notification"),
+    ],
+)
+def test_a_wrong_lender_file_is_refused_with_the_place(tmp_path, old, new, place):
+    """Nobody is registered for a purpose that the law does not know, nor under a number that cannot be right."""
+    (fault,) = faults(read_lender, written(tmp_path, LENDER.replace(old, new, 1)))
+    assert fault.startswith(f"{place}: ")
+
+
+def test_a_lender_that_no_certificate_can_name_is_refused(tmp_path):
+    """A foreign number outside the registers that we know needs the certificate's own identifier beside it."""
+    foreign = LENDER.replace("920013015", "0088:1234567890")
+    (fault,) = faults(read_lender, written(tmp_path, foreign))
+    assert "certificates" in fault
+    assert read_lender(written(tmp_path, foreign + "certificates: [PSDSE-FINA-44059]\n")).lender == "0088:1234567890"

@@ -1,4 +1,4 @@
-"""Institution and receiver files (contract): what an operator writes, checked before anything is stored.
+"""Institution, lender and receiver files (contract): what an operator writes, checked before anything is stored.
 
 Each broken rule is named with its place in the file. Files that are named in a file are found next to it.
 """
@@ -25,11 +25,13 @@ from pydantic import (
 from gjeldsbro.domain.identity_numbers import (
     institution_fault,
     organisation_identifier_fault,
+    organisation_identifiers,
     organisation_number_fault,
     provider_fault,
 )
+from gjeldsbro.domain.purposes import USUAL_PURPOSES, Purpose
 from gjeldsbro.errors import ConfigurationError
-from gjeldsbro.services.ports import DatasetKind, Institution, LookupMode, Provider, Receiver
+from gjeldsbro.services.ports import DatasetKind, Institution, Lender, LookupMode, Provider, Receiver
 
 
 class InvalidFileError(ConfigurationError):
@@ -206,6 +208,22 @@ class ReceiverFile(_Entry):
         return numbers
 
 
+class LenderFile(_Entry):
+    """A lender file."""
+
+    lender: InstitutionId
+    name: Name
+    onBehalfOf: Annotated[list[InstitutionId], AfterValidator(_each_once)] = []  # noqa: N815 - the file's name
+    purposes: Annotated[list[Purpose], AfterValidator(_each_once), Field(min_length=1)] = list(USUAL_PURPOSES)
+    certificates: OrganisationIdentifiers = []
+
+    @model_validator(mode="after")
+    def _known_by_its_certificate(self) -> Self:
+        if not self.certificates and not organisation_identifiers(self.lender):
+            raise ValueError("certificates: needed, as this lender's id does not say what its certificate names")
+        return self
+
+
 def read_institution(file: Path, *, local: bool) -> Institution:
     """The institution that a file describes. Raises InvalidFileError."""
     described = _validated(file, InstitutionFile, local=local)
@@ -236,6 +254,18 @@ def read_institution(file: Path, *, local: bool) -> Institution:
         max_shrink_percent=described.maxShrinkPercent,
         providers=tuple(providers),
         lookup=described.lookup,
+    )
+
+
+def read_lender(file: Path) -> Lender:
+    """The lender that a file describes. Raises InvalidFileError."""
+    described = _validated(file, LenderFile, local=False)
+    return Lender(
+        lender=described.lender,
+        name=described.name,
+        on_behalf_of=tuple(described.onBehalfOf),
+        purposes=tuple(described.purposes),
+        certificates=tuple(described.certificates),
     )
 
 

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from gjeldsbro.domain.quarter import Quarter
 from gjeldsbro.errors import GjeldsbroError
-from gjeldsbro_operator import export, institutions, nightly, others, population, receivers
+from gjeldsbro_operator import export, institutions, lenders, nightly, others, population, receivers
 from gjeldsbro_operator.files import InvalidFileError
 from gjeldsbro_operator.output import Result, show
 from gjeldsbro_operator.stack import Stack
@@ -83,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The whole command line. The global options may stand before or after the command."""
     parser = argparse.ArgumentParser(
         prog="gjeldsbro",
-        description="Operate gjeldsbro: institutions, receivers, nightly fetches and quarterly exports.",
+        description="Operate gjeldsbro: institutions, lenders, receivers, nightly fetches and quarterly exports.",
         epilog="Exit status: 0 what was asked for happened, 1 it did not, 2 the command was not understood.",
     )
     _add_globals(parser, default=None, switch=False)
@@ -96,6 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
     groups = parser.add_subparsers(dest="group", required=True, metavar="COMMAND")
     _add_institution(groups, anywhere, why, waits)
     _add_receiver(groups, anywhere, why)
+    _add_lender(groups, anywhere, why)
     _add_nightly(groups, anywhere, why, waits)
     _add_export(groups, anywhere, why, waits)
     _add_others(groups, anywhere, why)
@@ -146,6 +147,20 @@ def _add_receiver(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
     check.add_argument("id", metavar="ID", help="the receiver's organisation number")
     remove = _add(group, "remove", receivers.remove, "end a receiver", anywhere, why)
     remove.add_argument("id", metavar="ID", help="the receiver's organisation number")
+
+
+def _add_lender(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
+    anywhere, why = parents
+    group = _group(groups, "lender", "register, show or end an organisation that looks people up")
+    put = _add(group, "put", lenders.put, "register a lender, or change it", anywhere, why)
+    put.add_argument("file", type=Path, metavar="FILE", help="lender file (YAML)")
+    _add(group, "list", lenders.show_all, "show all lenders", anywhere)
+    remove = _add(group, "remove", lenders.remove, "end a lender", anywhere, why)
+    remove.add_argument("id", metavar="ID", help="the lender's organisation number")
+    text = "show who looked a person up; leaves a trail"
+    person = _add(groups, "lookups", lenders.lookups, text, anywhere)
+    person.add_argument("number", metavar="NUMBER", help="identity number, or - to read it from standard input")
+    person.add_argument("--reason", metavar="TEXT", required=True, help="why, for the trail")
 
 
 def _add_nightly(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
