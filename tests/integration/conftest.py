@@ -17,6 +17,10 @@ ENVIRONMENT = {
     "STACK_NAME": "gjeldsbro-test",
     "REGISTER_TABLE": "register",
     "PARTNER_TABLE": "partners",
+    "LOOKUP_TABLE": "lookups",
+    "LOOKUP_BUS": "gjeldsbro-test-lookups",
+    "LOOKUP_RETENTION_DAYS": "1095",
+    "MAX_LOOKUP_SECONDS": "25",
     "DATA_BUCKET": "gjeldsbro-data",
     "HASH_KEY_SECRET": "hash-key",
     "CLIENT_CERTIFICATE_SECRET": "client-certificate",
@@ -42,7 +46,10 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         secrets = boto3.client("secretsmanager")
         secrets.create_secret(Name="hash-key", SecretString=json.dumps({"version": "1", "key": "k" * 64}))
         secrets.create_secret(Name="client-certificate", SecretString="{}")
-        yield dict(ENVIRONMENT)
+        boto3.client("events").create_event_bus(Name=ENVIRONMENT["LOOKUP_BUS"])
+        key = boto3.client("kms").create_key()["KeyMetadata"]["Arn"]
+        monkeypatch.setenv("NOTICE_KEY", key)
+        yield {**ENVIRONMENT, "NOTICE_KEY": key}
 
 
 @pytest.fixture
@@ -66,12 +73,13 @@ def secrets(aws: dict[str, str]) -> Secrets:
 def _create_tables(dynamodb: Any) -> None:
     keys = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
     strings = [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "pushOf", "version")]
-    dynamodb.create_table(
-        TableName=ENVIRONMENT["PARTNER_TABLE"],
-        KeySchema=keys,
-        AttributeDefinitions=strings[:2],
-        BillingMode="PAY_PER_REQUEST",
-    )
+    for table in ("PARTNER_TABLE", "LOOKUP_TABLE"):
+        dynamodb.create_table(
+            TableName=ENVIRONMENT[table],
+            KeySchema=keys,
+            AttributeDefinitions=strings[:2],
+            BillingMode="PAY_PER_REQUEST",
+        )
     dynamodb.create_table(
         TableName=ENVIRONMENT["REGISTER_TABLE"],
         KeySchema=keys,

@@ -10,6 +10,8 @@ from botocore.config import Config
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_kms import KMSClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
@@ -41,9 +43,21 @@ def secretsmanager() -> "SecretsManagerClient":
     return boto3.client("secretsmanager", config=_CONFIG)
 
 
+@lru_cache(maxsize=None)
+def events() -> "EventBridgeClient":
+    """The EventBridge client of this process."""
+    return boto3.client("events", config=_CONFIG)
+
+
+@lru_cache(maxsize=None)
+def kms() -> "KMSClient":
+    """The KMS client of this process."""
+    return boto3.client("kms", config=_CONFIG)
+
+
 def forget_clients() -> None:
     """Build the clients anew when next asked for: for tests that change where AWS is."""
-    for factory in (dynamodb, s3, secretsmanager):
+    for factory in (dynamodb, s3, secretsmanager, events, kms):
         factory.cache_clear()
 
 

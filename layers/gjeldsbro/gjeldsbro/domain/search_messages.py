@@ -4,7 +4,7 @@ Like ``messages``, these models are the public description too. The answer's mod
 not be told (design decision 11): a creditor's id, a real account id, an account's name.
 """
 
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
@@ -26,14 +26,9 @@ from gjeldsbro.domain.messages import (
     violations_of,
 )
 from gjeldsbro.domain.package import ACCOUNT_DIGITS
+from gjeldsbro.domain.purposes import PURPOSES, Purpose
 from gjeldsbro.domain.rules import BrokenRuleError, Rule
 from gjeldsbro.errors import InvalidMessageError, Violation
-
-Purpose = Literal["creditApplication", "changeOfTerms", "payoutControl", "startLoan", "creditAssessment"]
-"""What debt may be looked up for (act § 12): a loan applied for, a loan's terms changed, a loan paid out, a
-municipality's start loan, and a credit bureau's assessment for any of these."""
-
-PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
 
 MAX_CO_BORROWERS = 10
 MIN_WAIT, MAX_WAIT, DEFAULT_WAIT = 1000, 60_000, 3000

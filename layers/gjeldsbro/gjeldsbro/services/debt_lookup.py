@@ -15,6 +15,7 @@ from gjeldsbro.domain import loans
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.loans import Loan
 from gjeldsbro.domain.package import Pseudonyms
+from gjeldsbro.domain.purposes import BUREAUS_PURPOSE
 from gjeldsbro.domain.quarter import Quarter
 from gjeldsbro.domain.search_messages import (
     CreditorEntry,
@@ -31,9 +32,6 @@ from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import NotEntitledError
 from gjeldsbro.services.customer_debt import CreditorDebt
 from gjeldsbro.services.ports import Lender
-
-_WITHOUT_NOTICE = "creditAssessment"
-"""The purpose of which the credit bureau gives the person notice, not we (regulation § 9)."""
 
 Role = Literal["applicant", "coBorrower"]
 
@@ -106,10 +104,14 @@ class LookupRecords(Protocol):
 
 
 class LookupAnnouncements(Protocol):
-    """Where lookups are announced."""
+    """Where the lookups of one request are announced."""
+
+    def prepare(self, lookup_id: str, customer_ids: Sequence[str]) -> None:
+        """Begin with what need not wait for the institutions' answers. Announces nothing, and raises nothing."""
+        ...
 
     def announce(self, notices: Sequence[LookupNotice]) -> None:
-        """Announce all persons of one lookup. Returns only when all are accepted; raises otherwise."""
+        """Announce all persons that were prepared for. Returns only when all are accepted; raises otherwise."""
         ...
 
 
@@ -141,6 +143,7 @@ class DebtLookup:
         """
         deadline = min(deadline, self.clock() + request.max_time_to_wait / 1000)
         lender = self._entitled(request, organisation)
+        self.announcements.prepare(lookup_id, request.persons)
         found = self.debts.of_many(request.persons, deadline=deadline, now=now)
         at = from_datetime(now.replace(microsecond=now.microsecond // 1000 * 1000))
         on_behalf_of = request.on_behalf_of_organization
@@ -174,7 +177,7 @@ class DebtLookup:
                     reference=request.reference_id,
                     purpose=request.purpose,
                     message=request.message_to_customer,
-                    notice_required=request.purpose != _WITHOUT_NOTICE,
+                    notice_required=request.purpose != BUREAUS_PURPOSE,
                 )
                 for person in request.persons
             ]

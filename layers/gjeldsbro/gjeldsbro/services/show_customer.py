@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from gjeldsbro.domain.customer_keys import HashKey
-from gjeldsbro.domain.identity_numbers import Accepts, customer_id_fault, mentions_a_person
+from gjeldsbro.domain.identity_numbers import Accepts
 from gjeldsbro.domain.loans import Loan, to_wire
 from gjeldsbro.domain.register import (
     CurrentLoan,
@@ -22,16 +22,12 @@ from gjeldsbro.domain.register import (
     push_counts,
 )
 from gjeldsbro.domain.timestamps import shorten
-from gjeldsbro.errors import InvalidMessageError, Violation
 from gjeldsbro.services.customer_lookup import LookupPartners, LookupRegister, dataset_times
+from gjeldsbro.services.trail import Trail, customer_to_look_at
 
 
-class TrailPartners(LookupPartners, Protocol):
+class TrailPartners(LookupPartners, Trail, Protocol):
     """A lookup's partners, and the trail of who looked."""
-
-    def record_trail(self, *, who: str, action: str, subject: str, reason: str | None, now: datetime) -> None:
-        """Record that somebody looked at something."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -51,18 +47,18 @@ class ShowCustomer:
         effective time as ``timestamp``. ``sources`` are the items as stored: ``source``, ``providerID``, ``loans`` and,
         of a dataset, ``asOf`` (null before its first commit); of a push, ``counts``.
 
-        The trail names the customer by its keyed hash only. Raises InvalidMessageError when operator, reason or number
-        is not given in its form; then nothing was looked at.
+        Raises InvalidMessageError when operator, reason or number is not given in its form; then nothing was looked at.
         """
-        if not operator.strip() or mentions_a_person(operator):
-            raise InvalidMessageError([Violation("/operator", "must name who asks, without an identity number")])
-        if reason is not None and mentions_a_person(reason):
-            raise InvalidMessageError([Violation("/reason", "must not hold an identity number")])
-        if rule := customer_id_fault(customer_id, self.accepts):
-            raise InvalidMessageError([Violation("/customerID", rule)])
-        key = self.hash_key.customer_key(customer_id)
-        subject = f"customer {self.hash_key.partition_key(key)}"
-        self.partners.record_trail(who=operator, action="show-customer", subject=subject, reason=reason, now=now)
+        key = customer_to_look_at(
+            customer_id,
+            trail=self.partners,
+            hash_key=self.hash_key,
+            accepts=self.accepts,
+            action="show-customer",
+            operator=operator,
+            reason=reason,
+            now=now,
+        )
         institutions = self.partners.institutions()
         times = dataset_times(institutions, self.partners.datasets())
         (items,) = self.register.items_of_many([key])

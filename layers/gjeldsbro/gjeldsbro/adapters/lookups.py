@@ -1,0 +1,96 @@
+"""The LookupTable: who looked whom up, for the person's right to know (decision record 0018).
+
+==========================  =================  =====================================================================
+pk                          sk                 attributes
+==========================  =================  =====================================================================
+keyed hash of customerID    ``at#lookup id``   lookupID, lender, onBehalfOf?, referenceID, purpose, role, creditors
+                                               (each: institution, answered, source), expires
+==========================  =================  =====================================================================
+
+The partition key is the register's. There is no debt in it, and no number of loans.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from gjeldsbro.adapters.aws import from_item, to_item
+from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.timestamps import to_datetime
+from gjeldsbro.services.debt_lookup import AskedCreditor, LookupRecord
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+
+class LookupRecorder:
+    """Records lookups (``services.debt_lookup.LookupRecords``); each goes when ``retention`` has passed."""
+
+    def __init__(self, table: str, client: "DynamoDBClient", hash_key: HashKey, retention: timedelta) -> None:
+        self._table = table
+        self._client = client
+        self._hash_key = hash_key
+        self._retention = retention
+
+    def record(self, records: Sequence[LookupRecord]) -> None:
+        """Record all persons of one lookup: all of them or none. Raises botocore's errors."""
+        items = [self._item(record) for record in records]
+        if len(items) == 1:  # a transaction takes twice as long
+            self._client.put_item(TableName=self._table, Item=items[0])
+            return
+        puts: list[TransactWriteItemTypeDef] = [{"Put": {"TableName": self._table, "Item": item}} for item in items]
+        self._client.transact_write_items(TransactItems=puts)
+
+    def _item(self, record: LookupRecord) -> dict[str, Any]:
+        return to_item(
+            {
+                "pk": self._hash_key.partition_key(record.customer_key),
+                "sk": f"{record.at}#{record.lookup_id}",
+                "lookupID": record.lookup_id,
+                "lender": record.lender,
+                "onBehalfOf": record.on_behalf_of,
+                "referenceID": record.reference,
+                "purpose": record.purpose,
+                "role": record.role,
+                "creditors": [creditor._asdict() for creditor in record.creditors],
+                "expires": int((to_datetime(record.at) + self._retention).timestamp()),
+            }
+        )
+
+
+class LookupHistory:
+    """Reads the record of lookups."""
+
+    def __init__(self, table: str, client: "DynamoDBClient", hash_key: HashKey) -> None:
+        self._table = table
+        self._client = client
+        self._hash_key = hash_key
+
+    def of(self, customer_key: bytes, now: datetime) -> list[LookupRecord]:
+        """All lookups of a person that are still kept, the newest first. Raises botocore's errors."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            ScanIndexForward=False,
+            KeyConditionExpression="pk = :pk",
+            FilterExpression="expires > :now",  # DynamoDB takes days to delete what has expired
+            ExpressionAttributeValues=to_item(
+                {":pk": self._hash_key.partition_key(customer_key), ":now": int(now.timestamp())}
+            ),
+        )
+        return [_record(customer_key, from_item(item)) for page in pages for item in page["Items"]]
+
+
+def _record(customer_key: bytes, item: dict[str, Any]) -> LookupRecord:
+    return LookupRecord(
+        customer_key=customer_key,
+        lookup_id=item["lookupID"],
+        at=item["sk"].partition("#")[0],
+        lender=item["lender"],
+        on_behalf_of=item.get("onBehalfOf"),
+        reference=item["referenceID"],
+        purpose=item["purpose"],
+        role=item["role"],
+        creditors=tuple(AskedCreditor(**creditor) for creditor in item["creditors"]),
+    )

@@ -1,0 +1,44 @@
+"""Before an operator sees anything of a person, it is on the trail who looks, at what and why."""
+
+from datetime import datetime
+from typing import Protocol
+
+from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.identity_numbers import Accepts, customer_id_fault, mentions_a_person
+from gjeldsbro.errors import InvalidMessageError, Violation
+
+
+class Trail(Protocol):
+    """The operators' trail."""
+
+    def record_trail(self, *, who: str, action: str, subject: str, reason: str | None, now: datetime) -> None:
+        """Record that somebody looked at something."""
+        ...
+
+
+def customer_to_look_at(
+    customer_id: str,
+    *,
+    trail: Trail,
+    hash_key: HashKey,
+    accepts: Accepts,
+    action: str,
+    operator: str,
+    reason: str | None,
+    now: datetime,
+) -> bytes:
+    """The key of a customer that an operator is about to see something of; the trail is recorded by then.
+
+    The trail names the customer by its keyed hash only. Raises InvalidMessageError when operator, reason or number is
+    not given in its form.
+    """
+    if not operator.strip() or mentions_a_person(operator):
+        raise InvalidMessageError([Violation("/operator", "must name who asks, without an identity number")])
+    if reason is not None and mentions_a_person(reason):
+        raise InvalidMessageError([Violation("/reason", "must not hold an identity number")])
+    if rule := customer_id_fault(customer_id, accepts):
+        raise InvalidMessageError([Violation("/customerID", rule)])
+    key = hash_key.customer_key(customer_id)
+    subject = f"customer {hash_key.partition_key(key)}"
+    trail.record_trail(who=operator, action=action, subject=subject, reason=reason, now=now)
+    return key
