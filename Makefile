@@ -13,7 +13,7 @@ SYNC := $(UV) pip sync --quiet --require-hashes --python
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench up down setup sshd lint format lock clean
+.PHONY: help demo test bench docs up down setup sshd lint format lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -28,6 +28,9 @@ test: setup ## All checks and tests
 
 bench: $(VENV)/.project ## The benchmarks: ratios against references measured in the same run
 	@$(PYTHON) -m tests.bench.run
+
+docs: $(VENV)/.project ## The API's description, docs/openapi.json and docs/api/index.html, from the handlers
+	@$(PYTHON) -m gjeldsbro_openapi.main
 
 up: setup ## Start the local stack: .local/stack.json says where it is
 	@$(LOCAL) up
