@@ -87,7 +87,7 @@ _Text = Annotated[str, Field(min_length=1, max_length=_TEXT_LENGTH)]
 _OptionalText = Annotated[str, Field(max_length=_TEXT_LENGTH)] | None
 _WaitForms = (
     Annotated[int, Field(ge=MIN_WAIT, le=MAX_WAIT)]
-    | Annotated[str, Field(pattern="^0{0,7}([1-9][0-9]{3}|[1-5][0-9]{4}|60000)$")]
+    | Annotated[str, Field(pattern="^(0{0,8}[1-9][0-9]{3}|0{0,7}([1-5][0-9]{4}|60000))$")]
     | None
 )
 _OrganisationForm = Annotated[str, Field(pattern="^([0-9]{9}|[0-9]{4}:[0-9A-Za-z-]{1,35})$", max_length=40)] | None

@@ -25,7 +25,7 @@ ASKS_AT_A_TIME = 32
 """Customers asked for at a time in one lookup; what cannot be asked before the deadline counts as not answered."""
 
 FAIR_SECONDS = 0.5
-"""Whoever had less time than this and did not make it has not failed: 99 % of answers come within it, not all."""
+"""Who had less time than this has not failed: it was asked late, and institutions need not be faster."""
 
 AnswerSource = Literal["institution", "register", "none"]
 """Where an institution's loans come from: from itself just now, from what is stored, or nobody knows them."""
@@ -96,6 +96,28 @@ class CreditorDebt(NamedTuple):
         return "institution" if loan.provider in self.live else "register"
 
 
+type _Subject = tuple[str, str]
+"""(institution, provider)"""
+
+
+@dataclass
+class _Person:
+    customer_id: str
+    stored: Sequence[Item]
+    wanted: Mapping[_Subject, Provider]
+    """Whom to ask, those that the breaker keeps from being asked included."""
+    answers: dict[_Subject, tuple[Loan, ...]] = field(default_factory=dict)
+
+
+@dataclass
+class _Ask:
+    person: _Person
+    subject: _Subject
+    provider: Provider
+    started: float | None = None
+    """None while it waits for a thread."""
+
+
 @dataclass(frozen=True)
 class CustomerDebt:
     """Finds out what customers owe now. ``clock`` is the clock of deadlines."""
@@ -107,6 +129,7 @@ class CustomerDebt:
     breaker: Breaker
     clock: Callable[[], float] = time.monotonic
     asks_at_a_time: int = ASKS_AT_A_TIME
+    fair_seconds: float = FAIR_SECONDS
 
     def of(self, customer_id: str, *, deadline: float, now: datetime) -> list[CreditorDebt]:
         """``of_many`` for one customer."""
@@ -130,8 +153,10 @@ class CustomerDebt:
         by_id = {institution.institution: institution for institution in institutions}
         return [list(_creditors(person, times, by_id, from_datetime(now))) for person in persons]
 
-    def _ask_all(self, persons: Sequence["_Person"], deadline: float, now: datetime) -> None:
+    def _ask_all(self, persons: Sequence[_Person], deadline: float, now: datetime) -> None:
         """Ask for all that is wanted, side by side, and note the answers that come by the deadline."""
+        if self.clock() >= deadline:
+            return
         subjects = sorted({subject for person in persons for subject in person.wanted})
         allowed = {subject for subject in subjects if self._may_ask(subject, now)}
         asks = [
@@ -140,7 +165,7 @@ class CustomerDebt:
             for subject, provider in person.wanted.items()
             if subject in allowed
         ]
-        if not asks or self.clock() >= deadline:
+        if not asks:
             return
         # A pool of this lookup's own: a thread that hangs is left behind, and the next lookup has all of its own.
         pool = ThreadPoolExecutor(min(len(asks), self.asks_at_a_time), "ask")
@@ -158,23 +183,23 @@ class CustomerDebt:
                 answered.add(ask.subject)
                 continue
             _log_failure(ask.subject, error)
-            if ask.started is not None and deadline - ask.started >= FAIR_SECONDS:
+            if ask.started is not None and deadline - ask.started >= self.fair_seconds:
                 failed.add(ask.subject)
         for subject in sorted(answered | failed):
             self._tell_breaker(subject, answered=subject in answered, now=now)
 
-    def _ask(self, ask: "_Ask", deadline: float) -> tuple[Loan, ...]:
+    def _ask(self, ask: _Ask, deadline: float) -> tuple[Loan, ...]:
         ask.started = self.clock()
         return self.asking.ask(ask.provider, ask.subject[0], ask.person.customer_id, deadline)
 
-    def _may_ask(self, subject: "_Subject", now: datetime) -> bool:
+    def _may_ask(self, subject: _Subject, now: datetime) -> bool:
         try:
             return self.breaker.may_ask(*subject, now)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with the breaker, the lookup goes on
             known_error(exc)
             return True
 
-    def _tell_breaker(self, subject: "_Subject", *, answered: bool, now: datetime) -> None:
+    def _tell_breaker(self, subject: _Subject, *, answered: bool, now: datetime) -> None:
         try:
             if answered:
                 self.breaker.answered(*subject, now)
@@ -182,28 +207,6 @@ class CustomerDebt:
                 self.breaker.failed(*subject, now)
         except Exception as exc:  # noqa: BLE001 - as above
             known_error(exc)
-
-
-type _Subject = tuple[str, str]
-"""(institution, provider)"""
-
-
-@dataclass
-class _Person:
-    customer_id: str
-    stored: Sequence[Item]
-    wanted: Mapping[_Subject, Provider]
-    """Whom to ask, those that the breaker keeps from being asked included."""
-    answers: dict[_Subject, tuple[Loan, ...]] = field(default_factory=dict)
-
-
-@dataclass
-class _Ask:
-    person: _Person
-    subject: _Subject
-    provider: Provider
-    started: float | None = None
-    """None while it waits for a thread."""
 
 
 def _providers_to_ask(
@@ -240,51 +243,58 @@ def _askable(institution: Institution) -> list[Provider]:
 def _creditors(
     person: _Person, times: Mapping[str, DatasetTimes], institutions: Mapping[str, Institution], now: str
 ) -> Iterator[CreditorDebt]:
-    """What the answers and the register say together."""
-    asked = {institution for institution, _ in person.wanted}
-    fresh: dict[str, DatasetTimes] = dict(times)
-    items: list[Item] = [item for item in person.stored if not _is_replaced(item, person, asked, institutions)]
-    for (institution, provider), answer in person.answers.items():
-        items.append(DatasetItem(institution, provider, answer))
-        known = fresh.get(institution, {})
-        fresh[institution] = {**known, provider: max(now, known.get(provider) or now)}
-    shown = merge(items, fresh).loans
-    unknown = {item.institution for item in person.stored if _is_index_only(item)} - asked
-    for name in sorted(asked | unknown | shown.keys()):
-        loans = tuple(shown.get(name, ()))
-        live = frozenset(provider for institution, provider in person.answers if institution == name)
-        missing = [subject for subject in person.wanted if subject[0] == name and subject not in person.answers]
-        source: AnswerSource
-        if name not in asked:
-            source = "none" if name in unknown else "register"
-            yield CreditorDebt(name, loans, name not in unknown, source)
-        elif not missing:
-            yield CreditorDebt(name, loans, answered=True, source="institution", live=live)
+    """What the answers and the register say together, of all institutions that were asked or that have loans."""
+    stored: dict[str, list[Item]] = {institution: [] for institution, _ in person.wanted}
+    for item in person.stored:
+        stored.setdefault(item.institution, []).append(item)
+    for name in sorted(stored):
+        of_datasets = times.get(name, {})
+        asked = {provider for institution, provider in person.wanted if institution == name}
+        if asked:
+            answers = {provider: loans for (of, provider), loans in person.answers.items() if of == name}
+            yield _asked_creditor(institutions[name], stored[name], asked, answers, of_datasets, now)
         else:
-            stands_in = institutions[name].lookup == "both" and all(
-                _register_knows(person.stored, subject, times) for subject in missing
-            )
-            source = "register" if stands_in else "none"
-            yield CreditorDebt(name, loans, answered=False, source=source, live=live)
+            loans = _loans(name, stored[name], of_datasets)
+            if any(map(_is_index_only, stored[name])):  # there is debt, and nobody whom we can ask how much
+                yield CreditorDebt(name, loans, answered=False, source="none")
+            elif loans:
+                yield CreditorDebt(name, loans, answered=True, source="register")
 
 
-def _is_replaced(item: Item, person: _Person, asked: set[str], institutions: Mapping[str, Institution]) -> bool:
-    """Whether what is stored gives way to the institution's own word.
+def _asked_creditor(
+    institution: Institution,
+    stored: Sequence[Item],
+    asked: set[str],
+    answers: Mapping[str, tuple[Loan, ...]],
+    times: DatasetTimes,
+    now: str,
+) -> CreditorDebt:
+    """One institution, of which ``asked`` should have answered and ``answers`` came.
 
-    Of an institution in mode ``live`` the register is an index and nothing more. Otherwise a provider's answer takes
-    the place of its items; and of the items of an ended provider, when all its successors have answered: no sooner, as
-    in the night (design decision 6).
+    A provider's answer takes the place of its items; and of the items of a provider that has ended, when all its
+    successors have answered: no sooner, as in the night (design decision 6). Of an institution in mode ``live`` nothing
+    that is stored is shown.
     """
-    if item.institution not in asked:
-        return False
-    institution = institutions[item.institution]
-    if institution.lookup == "live" or (item.institution, item.provider) in person.answers:
-        return True
-    provider = institution.provider(item.provider)
-    if provider is None or not provider.ended:
-        return False
-    successors = [other for other in institution.providers if other.delivers_datasets and not other.ended]
-    return all((item.institution, successor.provider) in person.answers for successor in successors)
+    name = institution.institution
+    current = [other for other in institution.providers if not other.ended]
+    successors = {other.provider for other in current if other.delivers_datasets or other.can_be_asked}
+    replaced = set(answers)
+    if successors <= replaced:
+        replaced |= {other.provider for other in institution.providers if other.ended}
+    items = [item for item in stored if institution.lookup == "both" and item.provider not in replaced]
+    items += [DatasetItem(name, provider, loans) for provider, loans in answers.items()]
+    of_datasets = {provider: as_of for provider, as_of in times.items() if provider not in replaced}
+    shown = _loans(name, items, of_datasets | dict.fromkeys(answers, now))
+    missing = asked.difference(answers)
+    source: AnswerSource = "institution"
+    if missing:
+        known = institution.lookup == "both" and all(_register_knows(stored, provider, times) for provider in missing)
+        source = "register" if known else "none"
+    return CreditorDebt(name, shown, not missing, source, frozenset(answers))
+
+
+def _loans(institution: str, items: Iterable[Item], times: DatasetTimes) -> tuple[CurrentLoan, ...]:
+    return tuple(merge(items, {institution: times}).loans.get(institution, ()))
 
 
 def _is_index_only(item: Item) -> bool:
@@ -292,13 +302,12 @@ def _is_index_only(item: Item) -> bool:
     return isinstance(item, DatasetItem) and not item.loans
 
 
-def _register_knows(stored: Sequence[Item], subject: _Subject, times: Mapping[str, DatasetTimes]) -> bool:
+def _register_knows(stored: Sequence[Item], provider: str, times: DatasetTimes) -> bool:
     """Whether the register has a word of this provider on the customer's loans, "none" included."""
-    institution, provider = subject
-    own = [item for item in stored if (item.institution, item.provider) == subject]
-    if any(_is_index_only(item) for item in own):
+    own = [item for item in stored if item.provider == provider]
+    if any(map(_is_index_only, own)):
         return False
-    return bool(own) or times.get(institution, {}).get(provider) is not None
+    return bool(own) or times.get(provider) is not None
 
 
 def _log_failure(subject: _Subject, error: BaseException | None) -> None:
