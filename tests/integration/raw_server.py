@@ -70,11 +70,25 @@ def authority(name: str) -> Authority:
 
 
 class RawServer:
-    """Listens on loopback until the block ends; ``heads`` are the heads of the requests that came."""
+    """Listens on loopback until the block ends; ``heads`` are the heads of the requests that came.
 
-    def __init__(self, script: Script, *, pair: Pair | None = None, client_ca: str | None = None, folder: Path) -> None:
+    A connection carries one exchange, or with ``keep`` as many as the client likes. ``connections`` counts those on
+    which TLS was agreed.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        pair: Pair | None = None,
+        client_ca: str | None = None,
+        folder: Path,
+        keep: bool = False,
+    ) -> None:
         self.script = script
         self.heads: list[str] = []
+        self.connections = 0
+        self._keep = keep
         self._context = _context(pair, client_ca, folder) if pair else None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = Thread(target=self._serve, daemon=True)
@@ -98,15 +112,19 @@ class RawServer:
         with suppress(OSError), connection:
             connection.settimeout(10)
             stream = self._context.wrap_socket(connection, server_side=True) if self._context else connection
+            self.connections += 1
             with stream:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    data = stream.recv(4096)
-                    if not data:
-                        return
-                    head += data
-                self.heads.append(head.decode("latin-1"))
-                self.script(stream, self.heads[-1])
+                more = True
+                while more:
+                    head = b""
+                    while b"\r\n\r\n" not in head:
+                        data = stream.recv(4096)
+                        if not data:
+                            return
+                        head += data
+                    self.heads.append(head.decode("latin-1"))
+                    self.script(stream, self.heads[-1])
+                    more = self._keep
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -139,10 +157,12 @@ def answer(
     *,
     status: str = "200 OK",
     length: int | None = None,
+    keep: bool = False,
     **headers: str,
 ) -> bytes:
-    """A response; ``Content_Type=""`` leaves a header out, underscores stand for hyphens."""
+    """A response; ``Content_Type=""`` leaves a header out, underscores stand for hyphens; ``keep`` the connection."""
     fields = {"Content_Type": "application/json", **headers}
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items() if value]
-    return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body
+    lines += [] if keep else ["Connection: close"]
+    return "\r\n".join([*lines, "", ""]).encode() + body

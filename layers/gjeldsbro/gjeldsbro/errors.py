@@ -15,6 +15,7 @@
     │   ├── InvalidMessageError
     │   ├── MessageTooLargeError
     │   ├── DatasetRefusedError
+    │   ├── AnswerRefusedError
     │   ├── SsnListError
     │   └── ReceiverRefusedError
     └── OperatorError                  somebody of ours must act
@@ -107,6 +108,10 @@ class MessageTooLargeError(RefusedError):
 
 class DatasetRefusedError(InvalidMessageError):
     """A dataset breaks a rule and is refused as a whole; what the register held stays in use."""
+
+
+class AnswerRefusedError(InvalidMessageError):
+    """An institution's answer about one customer breaks a rule, or it will not answer us; asking again is no use."""
 
 
 class SsnListError(RefusedError):
