@@ -18,8 +18,10 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("REGISTER_TABLE", "table-1")
     monkeypatch.setenv("ALLOW_PLAIN_HTTP", "true")
 
-    assert Example.load() == Example(register_table="table-1", allow_plain_http=True)
-    assert Example.load() is Example.load()
+    settings = Example.load()
+
+    assert (settings.register_table, settings.allow_plain_http) == ("table-1", True)
+    assert Example.load() is settings
 
 
 def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +29,15 @@ def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REGISTER_TABLE", raising=False)
 
     with pytest.raises(ConfigurationError, match="REGISTER_TABLE"):
+        Example.load()
+
+
+def test_all_that_is_wrong_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever deploys mends all variables in one go."""
+    monkeypatch.delenv("REGISTER_TABLE", raising=False)
+    monkeypatch.setenv("ALLOW_PLAIN_HTTP", "perhaps")
+
+    with pytest.raises(ConfigurationError, match="ALLOW_PLAIN_HTTP, REGISTER_TABLE"):
         Example.load()
 
 

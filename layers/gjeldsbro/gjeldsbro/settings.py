@@ -9,15 +9,13 @@ import os
 from functools import lru_cache
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import msgspec
 
 from gjeldsbro.errors import ConfigurationError
 
 
-class Settings(BaseModel):
+class Settings(msgspec.Struct, eq=False):
     """Base of every function's settings."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     @classmethod
     def load(cls) -> Self:
@@ -31,13 +29,19 @@ class Settings(BaseModel):
 
 @lru_cache(maxsize=None)
 def _load[S: Settings](cls: type[S]) -> S:
-    names = {field: field.upper() for field in cls.model_fields}
-    values = {field: os.environ[name] for field, name in names.items() if name in os.environ}
-    try:
-        return cls.model_validate(values)
-    except ValidationError as exc:
-        wrong = sorted({names[str(error["loc"][0])] for error in exc.errors()})
-        raise ConfigurationError(f"missing or wrong environment variables: {', '.join(wrong)}") from None
+    values, wrong = {}, []
+    for field in msgspec.structs.fields(cls):
+        name = field.name.upper()
+        try:
+            if name in os.environ:
+                values[field.name] = msgspec.convert(os.environ[name], field.type, strict=False)
+            elif field.required:
+                wrong.append(name)
+        except msgspec.ValidationError:
+            wrong.append(name)
+    if wrong:
+        raise ConfigurationError(f"missing or wrong environment variables: {', '.join(sorted(wrong))}")
+    return cls(**values)
 
 
 def forget_settings() -> None:
