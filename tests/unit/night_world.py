@@ -23,7 +23,7 @@ from gjeldsbro.services.night.fetch import Fetcher, fetch_pages
 from gjeldsbro.services.night.judge import judge_institution
 from gjeldsbro.services.night.load import Loader, load_dataset
 from gjeldsbro.services.night.ports import FetchedPage
-from gjeldsbro.services.ports import Dataset, Institution, Lease, Provider
+from gjeldsbro.services.ports import Dataset, DatasetKind, Institution, Lease, LookupMode, Provider
 from gjeldsbro_population.identity import customer_ids
 
 FI = "920013015"
@@ -32,7 +32,10 @@ SUCCESSOR = "9908:985815534"
 PUSHER = "9908:983544622"
 
 Amounts = dict[str, int]
-"""What a test's dataset says: customerID to the balance of its one loan; 0: a customer without loans."""
+"""What a test's dataset says: customerID to the balance of its one loan; 0: a customer without loans; ASK."""
+
+ASK = -1
+"""In place of a balance: the register knows no loans of the customer, only that the institution is to be asked."""
 
 
 class DiedError(Exception):
@@ -65,6 +68,12 @@ def customer_json(customer: str, balance: int, *, timestamp: str, institution: s
 def page_json(customers: Iterable[dict[str, Any]], provider: str = PROVIDER) -> bytes:
     """A page in SPEC's model."""
     return json.dumps({"providerID": provider, "customers": list(customers)}).encode()
+
+
+def list_json(customers: Iterable[str], *, timestamp: str, institution: str = FI, provider: str = PROVIDER) -> bytes:
+    """A list of customers in SPEC 4.5's model."""
+    document = {"providerID": provider, "financialInstitutionID": institution, "timestamp": timestamp}
+    return json.dumps({**document, "customers": list(customers)}).encode()
 
 
 class Mortality:
@@ -274,7 +283,8 @@ class World:
         self.now = datetime(2026, 11, 23, 5, 5, tzinfo=UTC)
         self.seconds: Iterator[float] | None = None
         self.served: dict[tuple[str, str], list[bytes] | Callable[[int], FetchedPage]] = {}
-        self.requests: list[tuple[str, str, int]] = []
+        self.served_lists: dict[tuple[str, str], bytes] = {}
+        self.requests: list[tuple[str, str, int | str]] = []
         served = providers or (Provider(PROVIDER, url="https://fi.example.no"),)
         self.records.of[FI] = Institution(FI, "Testbanken", max_shrink_percent, served)
 
@@ -306,6 +316,27 @@ class World:
             for customer, balance in amounts.items()
         ]
         self.served[institution, provider] = [page_json(customers[number::pages], provider) for number in range(pages)]
+
+    def fetch_customers(self, provider: Provider, institution: str, seconds: float) -> FetchedPage:
+        """The list as the test wants it."""
+        self.requests.append((institution, provider.provider, "list"))
+        body = self.served_lists[institution, provider.provider]
+        return FetchedPage(body, None, len(body))
+
+    def serve_list(self, customers: Iterable[str], *, provider: str = PROVIDER, institution: str = FI) -> None:
+        """Have a provider deliver a list of customers."""
+        at = (self.now - timedelta(hours=1)).isoformat()
+        body = list_json(customers, timestamp=at, institution=institution, provider=provider)
+        self.served_lists[institution, provider] = body
+
+    def deliver(self, kind: DatasetKind, provider: str = PROVIDER) -> None:
+        """Have the institution's provider deliver loans or lists from now on."""
+        institution = self.records.of[FI]
+        providers = tuple(
+            replace(known, dataset=kind) if known.provider == provider else known for known in institution.providers
+        )
+        lookup: LookupMode = "live" if any(known.dataset == "ssn" for known in providers) else "both"
+        self.records.of[FI] = replace(institution, providers=providers, lookup=lookup)
 
     # The steps
 
@@ -401,7 +432,7 @@ class World:
     def balances(self, provider: str = PROVIDER, institution: str = FI) -> dict[bytes, int]:
         """What the register holds of a provider: balances by customer key, of the current key version only."""
         return {
-            key: decode_loans(loans)[0].balance
+            key: next((loan.balance for loan in decode_loans(loans)), ASK)
             for (version, of, by, key), loans in self.register.items.items()
             if (version, of, by) == (self.hash_key.version, institution, provider)
         }

@@ -1,4 +1,4 @@
-"""Fetches the pages of a dataset from an institution's server (SPEC 3.1.2 and 6.2).
+"""Fetches the pages of a dataset, or the list of customers, from an institution's server (SPEC 3.1.2, 6.2 and 6.3).
 
 The server is another company's and may be broken in any way: every read is bounded in bytes, in seconds and in
 expansion.
@@ -39,11 +39,18 @@ _PAGE = BodyLimits(
     expansion=100,
     expansion_from=8 << 20,
 )
+_LIST = BodyLimits(
+    # It knows no paging. This is room for nine million numbers, far more than the country has adults.
+    compressed_bytes=128 << 20,
+    inflated_bytes=128 << 20,
+    expansion=100,
+    expansion_from=8 << 20,
+)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one page may cost us."""
+    """What one page, or a list of customers, may cost us."""
 
     connect_seconds: float = 10
     read_seconds: float = 60
@@ -51,6 +58,7 @@ class Limits:
     page_seconds: float = 600
     """From the first try to the last byte. TECH-04: a whole dataset can be downloaded in less than ten minutes."""
     body: BodyLimits = _PAGE
+    customers: BodyLimits = _LIST
     pauses: tuple[float, ...] = (2.0, 10.0)
     """Seconds before each further try. When they are used up, the state machine retries, with longer pauses."""
     retry_after_seconds: float = 60
@@ -80,33 +88,40 @@ class InstitutionClient:
         425, 429 or 5xx, each after a few tries; DatasetRefusedError when trying again would not help, with ``page N``
         as the place; ConfigurationError when the provider is set up wrongly.
         """
-        url = page_url(provider, institution, page)
+        return self._fetch(provider, page_url(provider, institution, page), f"page {page}", seconds, self._limits.body)
+
+    def fetch_customers(self, provider: Provider, institution: str, seconds: float) -> FetchedPage:
+        """The list of an institution's customers at a provider (SPEC 3.1.2 and 4.5); otherwise as ``fetch_page``."""
+        url = customers_url(provider, institution)
+        return self._fetch(provider, url, "list", seconds, self._limits.customers)
+
+    def _fetch(self, provider: Provider, url: str, place: str, seconds: float, largest: BodyLimits) -> FetchedPage:
         check_scheme(url, provider, allow_plain_http=self._allow_plain_http)
         context = self._contexts.of(provider)
         until = monotonic() + min(seconds, self._limits.page_seconds)
         pauses = iter(self._limits.pauses)
         while True:
             try:
-                return self._try(url, context, page, until - monotonic())
+                return self._try(url, context, place, until - monotonic(), largest)
             except TryAgainError as exc:
                 wait = next(pauses, None)
                 if exc.after is not None and wait is not None:
                     wait = max(wait, min(exc.after, self._limits.retry_after_seconds))
                 if wait is None or monotonic() + wait >= until:
-                    raise InstitutionUnavailableError(f"page {page}: {exc}") from None
+                    raise InstitutionUnavailableError(f"{place}: {exc}") from None
                 self._pause(wait)
 
-    def _try(self, url: str, context: ssl.SSLContext, page: int, seconds: float) -> FetchedPage:
+    def _try(self, url: str, context: ssl.SSLContext, place: str, seconds: float, largest: BodyLimits) -> FetchedPage:
         with Watchdog(seconds) as watchdog, requests.Session() as session:
             session.trust_env = False
             session.headers.clear()
             session.headers.update(HEADERS)
             for scheme in ("https://", "http://"):
                 session.mount(scheme, GuardedAdapter(watchdog, context))
-            with _translated(watchdog, page):
+            with _translated(watchdog, place):
                 timeout = (self._limits.connect_seconds, self._limits.read_seconds)
                 with session.get(url, stream=True, allow_redirects=False, timeout=timeout) as response:
-                    body = read_answer(response.status_code, response.headers, _chunks(response.raw), self._limits.body)
+                    body = read_answer(response.status_code, response.headers, _chunks(response.raw), largest)
                     pages = response.headers.get("numberOfPages")
                     return FetchedPage(body=body.content, pages=pages, received=body.received)
 
@@ -128,25 +143,32 @@ def page_url(provider: Provider, institution: str, page: int) -> str:
     return f"{url}{'&' if urlsplit(url).query else '?'}page={page}"
 
 
+def customers_url(provider: Provider, institution: str) -> str:
+    """The URL of the list of an institution's customers (SPEC 3.1.2): ``{url}/ssn/{institution}``."""
+    if provider.url is None:
+        raise ConfigurationError(f"provider {provider.provider} has no URL")
+    return f"{provider.url.rstrip('/')}/ssn/{quote(institution, safe=':')}"
+
+
 def _chunks(raw: urllib3.HTTPResponse) -> Iterator[bytes]:
     # read1: whatever has arrived. A full read of 64 KB would hide a server that sends a byte a second.
     while chunk := raw.read1(READ_SIZE, decode_content=False):
         yield chunk
 
 
-def _refused(page: int, rule: str) -> DatasetRefusedError:
-    return DatasetRefusedError([Violation(f"page {page}", rule)])
+def _refused(place: str, rule: str) -> DatasetRefusedError:
+    return DatasetRefusedError([Violation(place, rule)])
 
 
 @contextmanager
-def _translated(watchdog: Watchdog, page: int) -> Iterator[None]:
+def _translated(watchdog: Watchdog, place: str) -> Iterator[None]:
     """Turn what the HTTP libraries raise into a try again or a refusal; their texts can hold what the server sent."""
     try:
         yield
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, urllib3.exceptions.LocationValueError):
         raise ConfigurationError("the URL of the dataset is not one") from None
     except BrokenAnswerError as exc:
-        raise _refused(page, str(exc)) from None
+        raise _refused(place, str(exc)) from None
     except TryAgainError:
         if watchdog.expired:
             raise TryAgainError("the server is too slow") from None
@@ -156,7 +178,7 @@ def _translated(watchdog: Watchdog, page: int) -> Iterator[None]:
             raise TryAgainError("the server is too slow") from None
         fault = tls_fault(exc)
         if fault is not None:
-            raise _refused(page, fault) from None
+            raise _refused(place, fault) from None
         raise TryAgainError(_plain_name(exc)) from None
 
 

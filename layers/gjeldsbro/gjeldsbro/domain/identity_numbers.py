@@ -139,6 +139,21 @@ def institution_fault(text: str) -> Rule | None:
     return None if is_organisation_number(text) or _is_iso_6523(text) else Rule.INSTITUTION
 
 
+def may_mean_institution(value: object, institution: str) -> bool:
+    """Whether what a provider writes as a financialInstitutionID means ``institution``, our name of it.
+
+    SPEC 4.2.2 wants a foreign institution's prefix, its appendix E leaves it out, and its 4.5 shows a Norwegian number
+    with one. Of the institution that a provider was asked about, all of these say the same.
+    """
+    if not isinstance(value, str):
+        return False
+    prefix, _, number = value.rpartition(":")
+    own_prefix, _, own_number = institution.rpartition(":")
+    if number != own_number:
+        return False
+    return prefix in ("", own_prefix) or (own_prefix == "" and prefix in _NORWEGIAN_PREFIXES)
+
+
 def organisation_identifiers(identifier: str) -> frozenset[str]:
     """What the certificate of an organisation names it as (ETSI EN 319 412-1, 5.1.4), from our name of it.
 

@@ -1,10 +1,13 @@
 """Fetches, checks and sorts the pages of one dataset (SPEC 3.1.2), as far as the time of one invocation goes.
 
-Nothing of a page is kept but keyed hashes, digests and encoded loans: identity numbers stay in memory.
+Nothing of a page is kept but keyed hashes, digests and encoded loans: identity numbers stay in memory. Of an
+institution that is always asked (``dataset: ssn``) the list of its customers is fetched instead, and goes the same way:
+each of them is stored without loans, which says "customer, ask"; a page's customer without loans is not stored at all.
 """
 
 import re
 from dataclasses import dataclass
+from itertools import batched
 from typing import Any
 
 from gjeldsbro.domain.customer_keys import HashKey
@@ -13,6 +16,7 @@ from gjeldsbro.domain.dataset_page import read_page
 from gjeldsbro.domain.identity_numbers import Accepts
 from gjeldsbro.domain.loans import CustomerLoans, content_digest, encode_loans
 from gjeldsbro.domain.register import MAX_LOANS_BYTES
+from gjeldsbro.domain.ssn_dataset import read_customer_list
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import ConfigurationError, DatasetBusyError, DatasetRefusedError, Violation
 from gjeldsbro.log import logger
@@ -27,7 +31,7 @@ from gjeldsbro.services.night.common import (
     refusal,
 )
 from gjeldsbro.services.night.ports import NightRecords, Objects, PageSource
-from gjeldsbro.services.ports import Dataset, Provider
+from gjeldsbro.services.ports import Dataset, DatasetKind, Provider
 
 MAX_PAGES = 1000
 """FUNC-08: a page has at least 50 MB, so no institution can have so many; a header beyond it is a mistake."""
@@ -38,10 +42,18 @@ PAGE_SECONDS = 600
 RESERVE_SECONDS = 90
 """Kept back for checking, sorting and storing the page that was fetched last."""
 
+LIST_RESERVE_SECONDS = 240
+"""The same for a list of customers, which comes in one piece: millions of them are checked, sorted and stored."""
+
+LIST_PART = 200_000
+"""Customers of a list that are sorted and stored together, like a page, so that memory stays flat."""
+
 MERGE_SECONDS = 300
 """A merge is begun with at least this much time: it cannot be continued by a later invocation."""
 
 _CHUNK_BUDGET = 64 << 20
+_NO_LOANS = encode_loans(())
+_NO_LOANS_DIGEST = content_digest()
 
 
 @dataclass(frozen=True)
@@ -59,10 +71,14 @@ class Fetcher:
 
 @dataclass
 class _Cursor:
-    """How far a fetch is, as kept with the dataset. Times in the fixed form; violations as [place, rule]."""
+    """How far a fetch is, as kept with the dataset. Times in the fixed form; violations as [place, rule].
+
+    The parts in which a list of customers is stored are its ``pages``.
+    """
 
     run: str
     start: str
+    kind: DatasetKind = "loans"
     withdraw: bool = False
     ready: bool = False
     nextPage: int = 0  # noqa: N815 - the names under which it is stored
@@ -124,11 +140,16 @@ def fetch_pages(job: Job, action: str, tools: Fetcher) -> bool:
 def _fetch_missing(job: Job, cursor: _Cursor, dataset: Dataset, tools: Fetcher) -> bool:
     provider = _provider(job, tools)
     began_at = cursor.nextPage
+    if began_at == 0:
+        cursor.kind = provider.dataset
+    elif cursor.kind != provider.dataset:
+        raise ConfigurationError("the provider was set up for another kind of dataset during the fetch")
+    fetch_next = _fetch_list if cursor.kind == "ssn" else _fetch_one
     while cursor.nextPage < cursor.pages and cursor.totalViolations < VIOLATIONS_SHOWN:
         if cursor.nextPage > began_at and tools.remaining() < PAGE_SECONDS + RESERVE_SECONDS:
             return False
         try:
-            _fetch_one(job, cursor, provider, tools)
+            fetch_next(job, cursor, provider, tools)
         except DatasetRefusedError as exc:
             cursor.refuse(list(exc.violations), exc.total)
             return True
@@ -164,6 +185,38 @@ def _fetch_one(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) ->
     _keep(job, cursor, result.customers, tools)
 
 
+def _fetch_list(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) -> None:
+    """Fetch the list of customers and store it in parts, all of them before the cursor moves on."""
+    seconds = max(1.0, tools.remaining() - LIST_RESERVE_SECONDS)
+    fetched = tools.source.fetch_customers(provider, job.institution, seconds)
+    cursor.received = fetched.received
+    result = read_customer_list(
+        fetched.body,
+        institution=job.institution,
+        provider=job.provider,
+        accepts=tools.accepts,
+        now=tools.clock(),
+        limit=VIOLATIONS_SHOWN,
+    )
+    del fetched
+    if result.total_violations:
+        violations = [Violation(f"list {found.place}".rstrip(), found.rule) for found in result.violations]
+        cursor.refuse(violations, result.total_violations)
+        return
+    cursor.customers = cursor.withLoans = len(result.customers)
+    cursor.earliest = cursor.latest = result.timestamp
+    cursor.pages = 1
+    for part, customers in enumerate(batched(result.customers, LIST_PART, strict=False)):
+        cursor.pages = part + 1
+        keys = map(tools.hash_key.customer_key, customers)
+        page_rows, records = page_files((key, _NO_LOANS_DIGEST, key + _NO_LOANS) for key in keys)
+        tools.objects.put(job.records_key(part), records)
+        tools.objects.put(job.rows_key(part), page_rows)
+    if not result.customers:
+        tools.objects.put(job.rows_key(0), b"")
+    cursor.nextPage = cursor.pages - 1
+
+
 def _keep(job: Job, cursor: _Cursor, customers: list[CustomerLoans], tools: Fetcher) -> None:
     page = cursor.nextPage
     found: list[tuple[bytes, bytes, bytes]] = []
@@ -195,18 +248,26 @@ def _merge(job: Job, cursor: _Cursor, tools: Fetcher) -> None:
         for block in blocks(merge_pages(pages, duplicates)):
             writer.write(block)
     if duplicates.total:
-        rule = "a customer must come once; this one came before, on page {} as /customers/{}"
-        violations = [
-            Violation(f"page {page} /customers/{number}", rule.format(earlier_page, earlier_number))
-            for page, number, earlier_page, earlier_number in duplicates.first
-        ]
-        cursor.refuse(violations, duplicates.total)
+        repeated = _twice_in_list if cursor.kind == "ssn" else _on_two_pages
+        cursor.refuse([repeated(*places) for places in duplicates.first], duplicates.total)
+
+
+def _on_two_pages(page: int, number: int, earlier_page: int, earlier_number: int) -> Violation:
+    rule = f"a customer must come once; this one came before, on page {earlier_page} as /customers/{earlier_number}"
+    return Violation(f"page {page} /customers/{number}", rule)
+
+
+def _twice_in_list(part: int, number: int, earlier_part: int, earlier_number: int) -> Violation:
+    earlier = earlier_part * LIST_PART + earlier_number
+    rule = f"a customer must come once; this one came before, as /customers/{earlier}"
+    return Violation(f"list /customers/{part * LIST_PART + number}", rule)
 
 
 def _refuse(job: Job, cursor: _Cursor, dataset: Dataset, tools: Fetcher) -> None:
     now = tools.clock()
     violations = [Violation(place, rule) for place, rule in cursor.violations or []]
-    result = outcome(job, "refused", now, pages=cursor.nextPage, **refusal(violations, cursor.totalViolations))
+    fields = refusal(violations, cursor.totalViolations)
+    result = outcome(job, "refused", now, dataset=cursor.kind, pages=cursor.nextPage, **fields)
     close(job, dataset, records=tools.records, objects=tools.objects, result=result, now=now)
     logger.warning("NIGHT_DATASET_REFUSED", extra={"dataset": job.subject, "violations": cursor.totalViolations})
 

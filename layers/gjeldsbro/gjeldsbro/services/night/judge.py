@@ -22,9 +22,10 @@ def judge_institution(
 ) -> dict[str, list[dict[str, str]]]:
     """What to load of the datasets that a run fetched, and what to withdraw after that.
 
-    The customers with loans of all the institution's providers are counted: those fetched now, and yesterday's where a
-    dataset was refused or not fetched. When they are fewer than the last time by more than the institution's limit, all
-    that was fetched is held: nothing of it is kept, and the outcome says so. ``hold`` False takes it nevertheless.
+    The customers with loans (on a list of customers: all) of all the institution's providers are counted: those fetched
+    now, and yesterday's where a dataset was refused or not fetched. When they are fewer than the last time by more than
+    the institution's limit, all that was fetched is held: nothing of it is kept, and the outcome says so. ``hold`` False takes it
+    nevertheless.
     """
     known = records.institution(institution)
     if known is None:
@@ -52,7 +53,8 @@ def judge_institution(
     if hold and before >= SMALL_SET and (before - now) * 100 > known.max_shrink_percent * before:
         for dataset in fetched.values():
             job = Job(run, institution, dataset.provider)
-            reason = f"customers with loans: {now} after {before}, more than {known.max_shrink_percent} % fewer"
+            counted = "customers with loans" if _is_of_loans(dataset) else "customers"
+            reason = f"{counted}: {now} after {before}, more than {known.max_shrink_percent} % fewer"
             at = clock()
             result = outcome(job, "held", at, reason=reason, customersBefore=before, customersNow=now)
             close(job, dataset, records=records, objects=objects, result=result, now=at, held=True)
@@ -75,6 +77,10 @@ def _was_held(dataset: Dataset, run: str) -> bool:
 
 def _withdraws(dataset: Dataset) -> bool:
     return dataset.fetch is not None and bool(dataset.fetch["withdraw"])
+
+
+def _is_of_loans(dataset: Dataset) -> bool:
+    return dataset.fetch is None or dataset.fetch.get("kind", "loans") == "loans"
 
 
 def _change(dataset: Dataset, institution: Institution, fetched: dict[str, Dataset]) -> int:

@@ -233,7 +233,9 @@ class _Load:
             dataset.fetch_start,
             cursor["start"],
         )
-        result = self.loaded(now, asOf=as_of, pages=cursor["pages"], bytes=cursor["received"])
+        kind = cursor.get("kind", "loans")  # a fetch that began before there was a choice has none
+        pages = cursor["pages"] if kind == "loans" else 1
+        result = self.loaded(now, dataset=kind, asOf=as_of, pages=pages, bytes=cursor["received"])
         superseded = [key for key in (dataset.index, dataset.pending) if key is not None]
         self.update(
             run=self.job.run,

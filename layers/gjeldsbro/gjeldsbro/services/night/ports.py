@@ -23,6 +23,10 @@ class PageSource(Protocol):
         """One page, within ``seconds``. Raises InstitutionUnavailableError, DatasetRefusedError, ConfigurationError."""
         ...
 
+    def fetch_customers(self, provider: Provider, institution: str, seconds: float) -> FetchedPage:
+        """The list of an institution's customers, within ``seconds``; ``pages`` has no meaning. Raises likewise."""
+        ...
+
 
 class ObjectWriter(Protocol):
     """An object that is being written."""
