@@ -106,6 +106,36 @@ def test_the_url_of_a_page(provider, institution, page, url) -> None:
     assert page_url(provider, institution, page) == url
 
 
+def test_the_list_of_customers_is_asked_for_at_its_own_path(serve) -> None:
+    """SPEC 3.1.2: ``/ssn/{institution}``, with the same guards; the numberOfPages of a page has no meaning."""
+    server = serve(answer(zlib.compress(BODY), Encoding="deflate"))
+    found = client().fetch_customers(Provider(PROVIDER, url=server.url), "0007:5569622441", 20.0)
+    assert (found.body, found.pages) == (BODY, None)
+    assert server.heads[0].startswith("GET /debt-information/v1/ssn/0007:5569622441 HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answered", "error", "text"),
+    [
+        (answer(b"{}", status="403 Forbidden"), DatasetRefusedError, "list: HTTP 403"),
+        (answer(b"{}", status="503 Service Unavailable"), InstitutionUnavailableError, "list: HTTP 503"),
+        (answer(bytes(2 << 20)), DatasetRefusedError, "list: the body must .* more than 1 MiB|more than 1 MiB"),
+    ],
+)
+def test_a_list_is_bounded_and_refused_as_a_page_is(serve, answered, error, text) -> None:
+    """The place says that it was the list."""
+    limits = Limits(customers=BodyLimits(1 << 20, 1 << 20, expansion=100, expansion_from=1 << 20), pauses=())
+    with pytest.raises(error, match=text) as caught:
+        client(limits=limits).fetch_customers(Provider(PROVIDER, url=serve(answered).url), FI, 20.0)
+    assert str(caught.value).startswith("list: ")
+
+
+def test_a_list_needs_the_base_address() -> None:
+    """A whole URL of a dataset says nothing about where the list is."""
+    with pytest.raises(ConfigurationError, match="has no URL"):
+        client().fetch_customers(Provider(PROVIDER, dataset_url="https://b/x"), FI, 20.0)
+
+
 def test_the_environment_has_no_say(serve, monkeypatch) -> None:
     """A proxy or CA bundle of the environment would send debt data, or our trust, somewhere else."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")

@@ -2,6 +2,8 @@
 
 import json
 import zlib
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -9,7 +11,7 @@ import boto3
 import pytest
 from tests.integration.machines import Machine
 from tests.integration.raw_server import RawServer, answer
-from tests.unit.night_world import customer_json, page_json, people
+from tests.unit.night_world import ASK, customer_json, list_json, page_json, people
 
 from gjeldsbro.adapters import institution_client
 from gjeldsbro.adapters.aws import from_item
@@ -30,6 +32,8 @@ class Bank:
     def __init__(self) -> None:
         self.pages: dict[str, list[bytes]] = {}
         self.failures: dict[str, int] = {}
+        self.lists: dict[str, bytes] = {}
+        self.paths: list[str] = []
 
     def deliver(self, institution: str, amounts: dict[str, int], pages: int = 1) -> None:
         """Have an institution's next dataset say this."""
@@ -40,13 +44,24 @@ class Bank:
         ]
         self.pages[institution] = [page_json(customers[at::pages], provider_of(institution)) for at in range(pages)]
 
+    def name_customers(self, institution: str, customers: Iterable[str]) -> None:
+        """Have an institution's next list of customers say this."""
+        at = (datetime.now(UTC) - timedelta(minutes=2)).isoformat()
+        self.lists[institution] = list_json(
+            customers, timestamp=at, institution=institution, provider=provider_of(institution)
+        )
+
     def __call__(self, stream, head: str) -> None:
         """Answer one request, deflated and with SPEC's own headers."""
         target = urlsplit(head.split(" ")[1])
         institution = target.path.rpartition("/")[2]
+        self.paths.append(target.path)
         if self.failures.get(institution, 0) > 0:
             self.failures[institution] -= 1
             stream.sendall(answer(b"", status="503 Service Unavailable"))
+            return
+        if "/ssn/" in target.path:
+            stream.sendall(answer(zlib.compress(self.lists[institution]), Encoding="deflate"))
             return
         pages = self.pages[institution]
         body = pages[int(parse_qs(target.query).get("page", ["0"])[0])]
@@ -85,7 +100,9 @@ def in_register(aws) -> dict[str, dict[str, int]]:
     for stored in boto3.client("dynamodb").scan(TableName=aws["REGISTER_TABLE"])["Items"]:
         item = from_item(stored)
         institution = item["sk"].split("#")[1]
-        found.setdefault(institution, {})[item["pk"]] = decode_loans(item["loans"])[0].balance
+        found.setdefault(institution, {})[item["pk"]] = next(
+            (loan.balance for loan in decode_loans(item["loans"])), ASK
+        )
     return found
 
 
@@ -141,6 +158,48 @@ def test_two_nights_from_schedule_to_report(aws, partners, store, bank, machine)
     assert partners.run("nightly", "night-2")["statuses"] == {"loaded": 1, "unchanged": 3}
     kept = {key.partition("/")[0] for key in store.keys("")}
     assert kept == {"index", "reports"}
+
+
+def test_nights_of_an_institution_that_is_always_asked(aws, partners, store, bank, machine) -> None:
+    """From loans to a list of customers and back: the register holds the last of them, next to others' loans."""
+    bank.deliver(GOOD, dict.fromkeys(people(6), 100))
+    bank.deliver(PAGED, dict.fromkeys(people(3), 200))
+    bank.deliver(BAD, {})
+    bank.deliver(DOWN, {})
+    assert machine.run("night-1")["output"]["notLoaded"] == 0
+    before = partners.institution(GOOD)
+    index_only = replace(before, lookup="live", providers=(replace(before.providers[0], dataset="ssn"),))
+    partners.put_institution(index_only)
+    bank.name_customers(GOOD, people(8)[2:])
+    bank.paths.clear()
+
+    done = machine.run("night-2")
+
+    assert done["output"]["notLoaded"] == 0, done
+    report = store.get_json("reports/nightly/night-2.json")
+    good = next(dataset for dataset in report["datasets"] if dataset["institution"] == GOOD)
+    assert [good[name] for name in ("dataset", "customers", "added", "changed", "removed")] == ["ssn", 6, 2, 4, 2]
+    assert f"/debt-information/v1/ssn/{GOOD}" in bank.paths
+    assert f"/debt-information/v1/loans/{GOOD}" not in bank.paths
+    register = in_register(aws)
+    assert sorted(register[GOOD].values()) == [ASK] * 6
+    assert sorted(register[PAGED].values()) == [200] * 3
+    assert not list(store.keys("runs/"))
+
+    bank.name_customers(GOOD, [*people(8)[2:], people(8)[2]])
+    machine.run("night-3")
+    (refused,) = [
+        dataset
+        for dataset in store.get_json("reports/nightly/night-3.json")["datasets"]
+        if dataset["status"] == "refused"
+    ]
+    assert (refused["institution"], refused["violations"][0]["place"]) == (GOOD, "list /customers/6")
+    assert in_register(aws)[GOOD] == register[GOOD]
+
+    partners.put_institution(before)
+    bank.deliver(GOOD, dict.fromkeys(people(5), 300))
+    assert machine.run("night-4")["output"]["notLoaded"] == 0
+    assert sorted(in_register(aws)[GOOD].values()) == [300] * 5
 
 
 def test_a_release_runs_one_institution_without_the_hold(aws, store, bank, machine) -> None:

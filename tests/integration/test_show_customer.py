@@ -94,6 +94,19 @@ def test_an_operator_sees_current_loans_and_what_they_were_made_of(show):
     json.dumps(shown)
 
 
+def test_an_index_is_told_from_no_debt(show, aws):
+    """Of a customer that only a list named, the register knows no loans: an operator must not read that as none."""
+    register = Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY)
+    register.write_dataset_items(BANK, PROVIDER, "run", [(KEY.customer_key("29822099635"), encode_loans(()))])
+
+    shown = show({**EVENT, "customerID": "29822099635"})
+
+    assert shown["institutionsWithDebt"] == []
+    (bank,) = shown["institutions"]
+    assert (bank["loans"], bank["indexOnly"]) == ([], True)
+    assert [institution["indexOnly"] for institution in show(EVENT)["institutions"]] == [False, False]
+
+
 def test_whoever_looks_leaves_a_trail_without_the_number(show, partners, aws, log_stream):
     """Who, when and why are recorded; the customer is a keyed hash, there and in the log."""
     show(EVENT)

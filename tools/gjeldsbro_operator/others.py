@@ -41,7 +41,7 @@ def show_customer(stack: Stack, arguments: argparse.Namespace) -> Result:
     shown = stack.invoke("ShowCustomerFunctionName", payload)
     tables = [
         Shown(
-            f"{institution['financialInstitutionID']} {institution.get('name') or ''}",
+            f"{institution['financialInstitutionID']} {institution.get('name') or ''}{_mark(institution)}",
             _LOAN_COLUMNS,
             [_loan(loan) for loan in institution["loans"]],
         )
@@ -50,6 +50,10 @@ def show_customer(stack: Stack, arguments: argparse.Namespace) -> Result:
     debts = len(shown["institutionsWithDebt"])
     lines = [f"Debt at {debts} institution{'' if debts == 1 else 's'}. A record of this look-up was kept."]
     return Result(shown, tables, lines)
+
+
+def _mark(institution: dict[str, Any]) -> str:
+    return " (customer; loans only the institution knows)" if institution.get("indexOnly") else ""
 
 
 def _loan(loan: dict[str, Any]) -> tuple[Any, ...]:

@@ -27,7 +27,10 @@ _NOTHING_KNOWN = ""
 
 
 class DatasetItem(NamedTuple):
-    """What the nightly dataset of one provider says of one customer at one institution."""
+    """What the nightly dataset of one provider says of one customer at one institution.
+
+    Without loans it says no more than that the institution has the customer, and is to be asked.
+    """
 
     institution: str
     provider: str
@@ -62,6 +65,11 @@ class Merged(NamedTuple):
 
     loans: dict[str, list[CurrentLoan]]
     conflicts: int
+
+
+def is_index_only(item: Item) -> bool:
+    """Whether the item says no more than that the institution has the customer."""
+    return isinstance(item, DatasetItem) and not item.loans
 
 
 def dataset_as_of(

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.loans import Loan
-from gjeldsbro.domain.register import CurrentLoan, DatasetItem, DatasetTimes, Item, merge
+from gjeldsbro.domain.register import CurrentLoan, DatasetItem, DatasetTimes, Item, is_index_only, merge
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import GjeldsbroError
 from gjeldsbro.log import known_error, logger
@@ -255,7 +255,7 @@ def _creditors(
             yield _asked_creditor(institutions[name], stored[name], asked, answers, of_datasets, now)
         else:
             loans = _loans(name, stored[name], of_datasets)
-            if any(map(_is_index_only, stored[name])):  # there is debt, and nobody whom we can ask how much
+            if any(map(is_index_only, stored[name])):  # there is debt, and nobody whom we can ask how much
                 yield CreditorDebt(name, loans, answered=False, source="none")
             elif loans:
                 yield CreditorDebt(name, loans, answered=True, source="register")
@@ -297,15 +297,10 @@ def _loans(institution: str, items: Iterable[Item], times: DatasetTimes) -> tupl
     return tuple(merge(items, {institution: times}).loans.get(institution, ()))
 
 
-def _is_index_only(item: Item) -> bool:
-    """Whether the item says no more than that the institution has the customer."""
-    return isinstance(item, DatasetItem) and not item.loans
-
-
 def _register_knows(stored: Sequence[Item], provider: str, times: DatasetTimes) -> bool:
     """Whether the register has a word of this provider on the customer's loans, "none" included."""
     own = [item for item in stored if item.provider == provider]
-    if any(map(_is_index_only, own)):
+    if any(map(is_index_only, own)):
         return False
     return bool(own) or times.get(provider) is not None
 

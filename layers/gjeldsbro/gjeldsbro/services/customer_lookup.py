@@ -74,5 +74,8 @@ class CurrentLoansReader:
         return self.read_many([customer_key])[0]
 
     def institutions_with_debt(self, customer_key: bytes) -> list[str]:
-        """The institutions at which a customer has debt now, in their ids' order."""
+        """The institutions at which the register shows debt of a customer now, in their ids' order.
+
+        One that the register is only an index of is not among them: ``services.customer_debt`` asks it.
+        """
         return sorted(self.read(customer_key))

@@ -18,6 +18,7 @@ from gjeldsbro.domain.register import (
     Item,
     cover_of,
     dataset_loan_times,
+    is_index_only,
     merge,
     push_counts,
 )
@@ -43,9 +44,10 @@ class ShowCustomer:
         """What is shown as debt, per institution, and every item that it was made of.
 
         ``{"institutionsWithDebt": [ids], "conflicts": n, "institutions": [{"financialInstitutionID", "name", "loans",
-        "sources"}]}``. ``loans`` are SPEC 4.2's with ``providerID`` and ``source`` (dataset or push) added and the
-        effective time as ``timestamp``. ``sources`` are the items as stored: ``source``, ``providerID``, ``loans`` and,
-        of a dataset, ``asOf`` (null before its first commit); of a push, ``counts``.
+        "indexOnly", "sources"}]}``. ``loans`` are SPEC 4.2's with ``providerID`` and ``source`` (dataset or push) added
+        and the effective time as ``timestamp``. ``indexOnly``: the register knows that the institution has the
+        customer, and only the institution knows what is owed. ``sources`` are the items as stored: ``source``,
+        ``providerID``, ``loans`` and, of a dataset, ``asOf`` (null before its first commit); of a push, ``counts``.
 
         Raises InvalidMessageError when operator, reason or number is not given in its form; then nothing was looked at.
         """
@@ -72,6 +74,7 @@ class ShowCustomer:
                     "financialInstitutionID": institution,
                     "name": names.get(institution),
                     "loans": [_shown(current) for current in merged.loans.get(institution, [])],
+                    "indexOnly": any(is_index_only(item) for item in items if item.institution == institution),
                     "sources": list(_sources(institution, items, times.get(institution, {}))),
                 }
                 for institution in sorted({item.institution for item in items})

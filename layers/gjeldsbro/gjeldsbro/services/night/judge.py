@@ -24,8 +24,8 @@ def judge_institution(
 
     The customers with loans (on a list of customers: all) of all the institution's providers are counted: those fetched
     now, and yesterday's where a dataset was refused or not fetched. When they are fewer than the last time by more than
-    the institution's limit, all that was fetched is held: nothing of it is kept, and the outcome says so. ``hold`` False takes it
-    nevertheless.
+    the institution's limit, all that was fetched is held: nothing of it is kept, and the outcome says so.
+    ``hold`` False takes it nevertheless.
     """
     known = records.institution(institution)
     if known is None:
