@@ -11,6 +11,7 @@ from tests.client_certificates import BANK, OTHER_BANK, certificate, request, se
 
 from gjeldsbro.api.identity import CLOCK_SKEW, caller_of, read_certificate
 from gjeldsbro.errors import NotAuthenticatedError
+from gjeldsbro_local.certificates import key_usage
 
 NOW = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -18,7 +19,7 @@ NOT_IN_FORM = "the client certificate's organizationIdentifier is not of the for
 NOTHING = "the client certificate names no organisation (organizationIdentifier NTRNO-...)"
 TWO = "the client certificate names more than one organisation"
 WRONG = "the organisation number in the client certificate is not valid"
-ABROAD = "a client certificate from another country than Norway must name its organisation in organizationIdentifier"
+ABROAD = "a client certificate from another country must name its organisation in organizationIdentifier"
 
 
 def called(pem: str, now: datetime = NOW) -> str:
@@ -143,20 +144,13 @@ def test_dates_are_compared_at_each_request(now, expected):
     assert called(pem, now) == expected
 
 
-def key_usage(**usages: bool) -> x509.KeyUsage:
-    """A keyUsage with these bits."""
-    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-    bits = dict.fromkeys((*names, "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"), False)
-    return x509.KeyUsage(**{**bits, **usages})
-
-
 @pytest.mark.parametrize(
     ("extension", "expected"),
     [
-        (key_usage(digital_signature=True), "NTRNO-920013015"),
-        (key_usage(digital_signature=True, key_encipherment=True), "NTRNO-920013015"),
-        (key_usage(key_agreement=True), "the client certificate's keyUsage lacks digitalSignature"),
-        (key_usage(content_commitment=True), "the client certificate's keyUsage lacks digitalSignature"),
+        (key_usage("digital_signature"), "NTRNO-920013015"),
+        (key_usage("digital_signature", "key_encipherment"), "NTRNO-920013015"),
+        (key_usage("key_agreement"), "the client certificate's keyUsage lacks digitalSignature"),
+        (key_usage("content_commitment"), "the client certificate's keyUsage lacks digitalSignature"),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), "NTRNO-920013015"),
         (
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),

@@ -71,7 +71,7 @@ class Authority(Issued):
         certificate = (
             _unsigned(subject, subject, key.public_key(), key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_key_usage(authority=True), critical=True)
+            .add_extension(key_usage("key_cert_sign", "crl_sign"), critical=True)
             .sign(key, hashes.SHA256())
         )
         return cls(certificate, key)
@@ -93,36 +93,53 @@ class Authority(Issued):
             .add_extension(x509.SubjectAlternativeName([_alternative_name(host) for host in hosts]), critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(authority=False), critical=True)
+            .add_extension(key_usage("digital_signature"), critical=True)
         )
         return Issued(builder.sign(self.key, hashes.SHA256()), key)
 
     def issue_client(
         self,
-        organisation_number: str | None,
+        organisation: str | None,
         *,
         named_in: Literal["organizationIdentifier", "serialNumber"] = "organizationIdentifier",
         name: str = "Testbanken AS",
+        country: str = "NO",
+        valid: tuple[datetime, datetime] | None = None,
+        usage: x509.KeyUsage | None = None,
+        purposes: Sequence[x509.ObjectIdentifier] = (ExtendedKeyUsageOID.CLIENT_AUTH,),
+        authority: bool = False,
     ) -> Issued:
-        """A client certificate that names an organisation, or, with None, does not."""
+        """A client certificate that names an organisation, or, with None, does not.
+
+        ``organisation`` is a Norwegian organisation number, or a whole organizationIdentifier (``PSDSE-FINA-44059``).
+        The rest is what an unfit certificate gets wrong: from when until when, what the key is for, for whom.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [
-            x509.NameAttribute(NameOID.COUNTRY_NAME, "NO"),
+            x509.NameAttribute(NameOID.COUNTRY_NAME, country),
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, name),
             x509.NameAttribute(NameOID.COMMON_NAME, name),
         ]
-        if organisation_number is not None and named_in == "organizationIdentifier":
-            value = f"NTRNO-{organisation_number}"
+        if organisation is not None and named_in == "organizationIdentifier":
+            value = organisation if "-" in organisation else f"NTRNO-{organisation}"
             attributes.append(x509.NameAttribute(NameOID.ORGANIZATION_IDENTIFIER, value))
-        elif organisation_number is not None:
-            attributes.append(x509.NameAttribute(NameOID.SERIAL_NUMBER, organisation_number))
+        elif organisation is not None:
+            attributes.append(x509.NameAttribute(NameOID.SERIAL_NUMBER, organisation))
+        subject = x509.Name(attributes)
         builder = (
-            _unsigned(x509.Name(attributes), self.certificate.subject, key.public_key(), self.key.public_key())
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(authority=False), critical=True)
+            _unsigned(subject, self.certificate.subject, key.public_key(), self.key.public_key(), valid)
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(usage or key_usage("digital_signature"), critical=True)
         )
         return Issued(builder.sign(self.key, hashes.SHA256()), key)
+
+
+def key_usage(*usages: str) -> x509.KeyUsage:
+    """What a key is for, by the names that cryptography has for it."""
+    signing = ("digital_signature", "content_commitment", "key_cert_sign", "crl_sign")
+    keeping_secret = ("key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only")
+    return x509.KeyUsage(**{name: name in usages for name in (*signing, *keeping_secret)})
 
 
 def server_context(server: Files, client_ca: Path | None = None) -> ssl.SSLContext:
@@ -141,32 +158,20 @@ def _unsigned(
     issuer: x509.Name,
     public_key: ec.EllipticCurvePublicKey,
     issuer_key: ec.EllipticCurvePublicKey,
+    valid: tuple[datetime, datetime] | None = None,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
+    begin, end = valid or (now - _CLOCK_SKEW, now + timedelta(days=VALID_DAYS))
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + timedelta(days=VALID_DAYS))
+        .not_valid_before(begin)
+        .not_valid_after(end)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
-    )
-
-
-def _key_usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        encipher_only=False,
-        decipher_only=False,
     )
 
 

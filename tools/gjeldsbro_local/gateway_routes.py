@@ -6,14 +6,33 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 API = "Api"
+_ANY = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+"""What ANY stands for; API Gateway knows no other method."""
+
 _DEFAULT_STATUS = {
+    "BAD_REQUEST_BODY": 400,
+    "BAD_REQUEST_PARAMETERS": 400,
+    "UNAUTHORIZED": 401,
+    "ACCESS_DENIED": 403,
+    "EXPIRED_TOKEN": 403,
+    "INVALID_API_KEY": 403,
+    "INVALID_SIGNATURE": 403,
     "MISSING_AUTHENTICATION_TOKEN": 403,
+    "WAF_FILTERED": 403,
+    "RESOURCE_NOT_FOUND": 404,
     "REQUEST_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "QUOTA_EXCEEDED": 429,
     "THROTTLED": 429,
+    "API_CONFIGURATION_ERROR": 500,
+    "AUTHORIZER_CONFIGURATION_ERROR": 500,
+    "AUTHORIZER_FAILURE": 500,
+    "INTEGRATION_FAILURE": 504,
     "INTEGRATION_TIMEOUT": 504,
     "DEFAULT_4XX": 400,
     "DEFAULT_5XX": 500,
 }
+"""The statuses that API Gateway gives its own answers where the template says nothing else."""
 
 
 class Route(NamedTuple):
@@ -90,7 +109,9 @@ class DeployedApi:
             parameters = _match([part for part in resource.split("/") if part], asked)
             if parameters is not None:
                 methods = self._paths.get(resource, {})
-                function = methods.get(method.lower()) or methods.get("x-amazon-apigateway-any-method")
+                function = methods.get(method.lower())
+                if function is None and method in _ANY:
+                    function = methods.get("x-amazon-apigateway-any-method")
                 return None if function is None else Route(resource, parameters or None, function)
         return None
 

@@ -105,7 +105,7 @@ def _organisation(subject: x509.Name) -> str:
         named = _norwegian_serial_numbers(subject) or named
     if not named and _texts(subject, NameOID.SERIAL_NUMBER):
         raise NotAuthenticatedError(
-            "a client certificate from another country than Norway must name its organisation in organizationIdentifier"
+            "a client certificate from another country must name its organisation in organizationIdentifier"
         )
     if not named:
         raise NotAuthenticatedError("the client certificate names no organisation (organizationIdentifier NTRNO-...)")
