@@ -9,7 +9,7 @@ from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import DatasetBusyError
-from gjeldsbro.services.ports import Dataset, Institution, Lease, Provider, Receiver
+from gjeldsbro.services.ports import Dataset, DatasetTime, Institution, Lease, Provider, Receiver
 
 NOW = datetime(2026, 11, 22, 5, 5, tzinfo=UTC)
 INSTITUTION = "920013015"
@@ -52,6 +52,18 @@ def test_a_receiver_comes_back_as_it_was_put(partners: Partners) -> None:
     assert partners.receiver(INSTITUTION) == receiver
     assert partners.receivers() == [receiver]
     assert partners.receiver("985815534") is None
+
+
+def test_the_times_of_all_datasets_are_read_at_once(partners: Partners) -> None:
+    """Of each dataset only when it speaks from; one that was never accepted has no time yet."""
+    dataset = partners.take_lease(INSTITUTION, PROVIDER, "run", NOW, 60)
+    partners.update_dataset(dataset, "run", as_of=from_datetime(NOW), customers=3)
+    partners.take_lease("0007:5569622441", "9908:985815534", "run", NOW, 60)
+
+    assert partners.dataset_times() == [
+        DatasetTime("0007:5569622441", "9908:985815534", None),
+        DatasetTime(INSTITUTION, PROVIDER, from_datetime(NOW)),
+    ]
 
 
 def test_only_one_run_has_the_lease_of_a_dataset(partners: Partners) -> None:

@@ -223,8 +223,10 @@ def _providers_to_ask(
         holders.setdefault(item.institution, set()).add(item.provider)
     wanted: dict[_Subject, Provider] = {}
     for institution in institutions:
-        askable = _askable(institution)
         having = holders.get(institution.institution, set())
+        if not having and institution.lookup != "live":
+            continue
+        askable = _askable(institution)
         others_have = bool(having.difference(provider.provider for provider in askable))
         of_datasets = times.get(institution.institution, {})
         for provider in askable:
