@@ -17,6 +17,7 @@
     │   ├── DatasetRefusedError
     │   ├── AnswerRefusedError
     │   ├── SsnListError
+    │   ├── RevocationListError
     │   └── ReceiverRefusedError
     └── OperatorError                  somebody of ours must act
         ├── ConfigurationError
@@ -121,6 +122,10 @@ class SsnListError(RefusedError):
         self.code = code
         self.detail = detail
         super().__init__(f"{code}: {detail}")
+
+
+class RevocationListError(RefusedError):
+    """An authority's revocation list cannot be fetched or used; the last good one stays in use."""
 
 
 class ReceiverRefusedError(RefusedError):

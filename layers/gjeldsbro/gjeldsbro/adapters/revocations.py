@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _LIST = "REVOCATION"
+_IS_THERE = "attribute_exists(pk)"
+_IS_NOT_NEWER = " AND (attribute_not_exists(#thisUpdate) OR #thisUpdate <= :thisUpdate)"
 
 
 class Revocations:
@@ -76,7 +78,10 @@ class Revocations:
         return True
 
     def record(self, refreshed: RevocationList) -> None:
-        """Store what is known of a list after a try. One that was removed meanwhile leaves nothing behind."""
+        """Store what is known of a list that was read; a newer one that was stored meanwhile stays.
+
+        A list that was removed meanwhile leaves nothing behind.
+        """
         values = {
             "thisUpdate": _text(refreshed.this_update),
             "nextUpdate": _text(refreshed.next_update),
@@ -86,10 +91,14 @@ class Revocations:
             "digest": refreshed.digest,
             "count": refreshed.count,
         }
-        try:
-            self._update(refreshed.issuer, values, ConditionExpression="attribute_exists(pk)")
-        except self._client.exceptions.ConditionalCheckFailedException:
+        if not self._update(refreshed.issuer, values, _IS_THERE + _IS_NOT_NEWER) and not self._is_there(
+            refreshed.issuer
+        ):
             self._forget_chunks(refreshed.issuer)
+
+    def record_failure(self, issuer: str, checked_at: datetime, problem: str) -> None:
+        """Store why a list could not be read; what is known of the last good one stays."""
+        self._update(issuer, {"checkedAt": _text(checked_at), "problem": problem}, _IS_THERE)
 
     def remove(self, issuer: str) -> None:
         """Forget a list: its issuer's certificates are not checked any more."""
@@ -100,19 +109,28 @@ class Revocations:
         for name in CHUNKS:
             self._client.delete_item(TableName=self._table, Key=to_item({"pk": f"REVOKED#{issuer}", "sk": name}))
 
-    def _update(self, issuer: str, values: dict[str, Any], **condition: str) -> None:
+    def _is_there(self, issuer: str) -> bool:
+        key = to_item({"pk": _LIST, "sk": issuer})
+        return "Item" in self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)
+
+    def _update(self, issuer: str, values: dict[str, Any], condition: str | None = None) -> bool:
+        """Set the values and remove those that are None; False, and nothing changes, when the condition is not met."""
         kept = {name: value for name, value in values.items() if value is not None}
-        gone = [name for name, value in values.items() if value is None]
+        gone = [f"#{name}" for name, value in values.items() if value is None]
         expression = "SET " + ", ".join(f"#{name} = :{name}" for name in kept)
-        expression += " REMOVE " + ", ".join(f"#{name}" for name in gone) if gone else ""
-        self._client.update_item(
-            TableName=self._table,
-            Key=to_item({"pk": _LIST, "sk": issuer}),
-            UpdateExpression=expression,
-            ExpressionAttributeNames={f"#{name}": name for name in values},
-            ExpressionAttributeValues=to_item({f":{name}": value for name, value in kept.items()}),
-            **condition,  # type: ignore[arg-type]  # one string
-        )
+        extra: dict[str, Any] = {} if condition is None else {"ConditionExpression": condition}
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key=to_item({"pk": _LIST, "sk": issuer}),
+                UpdateExpression=f"{expression} REMOVE {', '.join(gone)}" if gone else expression,
+                ExpressionAttributeNames={f"#{name}": name for name in values},
+                ExpressionAttributeValues=to_item({f":{name}": value for name, value in kept.items()}),
+                **extra,
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
 
 
 def _list_of(item: dict[str, Any]) -> RevocationList:
