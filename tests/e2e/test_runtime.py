@@ -12,6 +12,7 @@ from tests.e2e.lambda_runtime import event_name, role_of
 WHAT_COMES_BACK = {
     "receive_push": {"statusCode", "headers", "body", "isBase64Encoded"},
     "check_connection": {"statusCode", "headers", "body", "isBase64Encoded"},
+    "refresh_revocations": {"lists", "old"},
     "show_customer": {"institutions", "institutionsWithDebt"},
     "check_receiver": {"receiver", "works", "checks"},
     "plan_night": {"run", "bucket", "manifestKey", "institutions"},

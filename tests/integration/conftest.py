@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "IDENTITY_NUMBERS": "synthetic",
     "PROVIDER_ID": "9908:983544622",
     "REQUESTS_PER_CALLER": "500",
+    "REVOCATION_GRACE_DAYS": "3",
     "ALLOW_PLAIN_HTTP": "true",
 }
 

@@ -1,6 +1,9 @@
 import datetime as dt
 import io
 import json
+from contextlib import redirect_stdout
+from dataclasses import replace
+from types import SimpleNamespace
 
 import boto3
 import pytest
@@ -10,10 +13,17 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
+from functions.refresh_revocations import refresh_revocations
 from rich.console import Console
+from tests.integration.raw_server import answer
+from tests.integration.revocation_server import RevocationServer
 
+from gjeldsbro.adapters.crl import issuer_of
+from gjeldsbro.adapters.revocations import Revocations
 from gjeldsbro.adapters.secrets import Secrets
 from gjeldsbro.domain.quarter import Quarter
+from gjeldsbro.errors import OperatorError, RevocationListError
+from gjeldsbro_local.certificates import Authority
 from gjeldsbro_operator import main as command
 from gjeldsbro_operator import runs
 from gjeldsbro_operator.stack import Stack
@@ -36,7 +46,8 @@ class CloudFormation:
         if StackName != "gjeldsbro-test":
             error = {"Code": "ValidationError", "Message": f"Stack with id {StackName} does not exist"}
             raise ClientError({"Error": error}, "DescribeStacks")
-        parameters = [{"ParameterKey": "IdentityNumbers", "ParameterValue": "synthetic"}]
+        values = {"IdentityNumbers": "synthetic", "RevocationGraceDays": "3"}
+        parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
         return {"Stacks": [{"StackName": StackName, "Outputs": self.outputs, "Parameters": parameters}]}
 
 
@@ -52,6 +63,7 @@ def gjeldsbro(aws, tmp_path, monkeypatch, capsys):
         "ClientCertificateSecretName": aws["CLIENT_CERTIFICATE_SECRET"],
         "ShowCustomerFunctionName": "show-customer",
         "CheckReceiverFunctionName": "check-receiver",
+        "RefreshRevocationsFunctionName": "refresh-revocations",
     }
     for name in ("NightlyFetch", "QuarterlyExport"):
         definition = json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}})
@@ -312,6 +324,75 @@ def test_who_looked_a_person_up_is_shown_with_names(gjeldsbro, monkeypatch):
     with pytest.raises(SystemExit):
         gjeldsbro("lookups", PERSON)
     assert gjeldsbro("lookups", "123", "--reason", "x")[0] == 1
+
+
+@pytest.fixture
+def revocation_file(tmp_path, monkeypatch):
+    """A file for an authority's list, the server that publishes it, and the function behind the command."""
+    authority = Authority.create("Authority")
+
+    def invoke(self, output, payload):
+        assert output == "RefreshRevocationsFunctionName"
+        context = SimpleNamespace(aws_request_id="r", get_remaining_time_in_millis=lambda: 300_000)
+        try:
+            with redirect_stdout(io.StringIO()):  # its log and its metric are not the command's
+                return refresh_revocations.lambda_handler(json.loads(json.dumps(payload)), context)
+        except RevocationListError as exc:
+            raise OperatorError(f"RevocationListError: {exc}") from None
+
+    monkeypatch.setattr(Stack, "invoke", invoke)
+    (tmp_path / "ca.pem").write_text(authority.certificate_pem)
+    with RevocationServer(authority, tmp_path) as server:
+        file = tmp_path / "revocation.yaml"
+        file.write_text(f"name: Test CA\nissuerFile: ca.pem\nurl: {server.url}\n")
+        yield SimpleNamespace(path=str(file), server=server, issuer=issuer_of(authority.certificate_pem))
+
+
+def test_a_revocation_list_is_configured_shown_refreshed_and_removed(gjeldsbro, revocation_file, partners):
+    """Each step says what came of it and leaves a trail; the id may be shortened."""
+    assert gjeldsbro("revocation", "refresh")[0] == 1
+    status, told, _ = gjeldsbro("revocation", "put", revocation_file.path, "--reason", "new CA", "--json")
+    assert (status, told["status"], told["revoked"], told["issuer"]) == (0, "refreshed", 1, revocation_file.issuer)
+    (shown,) = gjeldsbro("revocation", "list", "--json")[1]["lists"]
+    assert (shown["name"], shown["issuerName"], shown["state"]) == ("Test CA", "CN=Authority", "in force")
+    assert shown["usedUntil"][:10] > shown["nextUpdate"][:10] > shown["thisUpdate"][:10]
+    assert "CN=Authority" in gjeldsbro("revocation", "list")[1]
+
+    assert gjeldsbro("revocation", "refresh", "--json")[1]["lists"][0]["status"] == "unchanged"
+    revocation_file.server.response = b""
+    status, out, _ = gjeldsbro("revocation", "refresh", revocation_file.issuer[:6])
+    assert (status, "the connection fails" in out) == (1, True)
+    assert "connection fails" in gjeldsbro("revocation", "list")[1]
+
+    assert gjeldsbro("revocation", "remove", "x")[0] == 1
+    assert gjeldsbro("revocation", "remove", revocation_file.issuer[:12].upper())[0] == 0
+    assert gjeldsbro("revocation", "list", "--json")[1]["lists"] == []
+    short = revocation_file.issuer[:12]
+    assert trail_of(partners) == [
+        ("revocation put", f"revocation list {short}", "new CA"),
+        ("revocation refresh", "all revocation lists", None),
+        ("revocation refresh", f"revocation list {short}", None),
+        ("revocation remove", f"revocation list {short}", None),
+    ]
+
+
+def test_a_revocation_list_that_is_no_good_is_not_configured(gjeldsbro, revocation_file):
+    """The operator reads what is wrong with it, and nothing was stored."""
+    revocation_file.server.response = answer(b"<html>", Content_Type="text/html")
+    status, _, err = gjeldsbro("revocation", "put", revocation_file.path)
+    assert (status, "a web page" in err) == (1, True)
+    assert gjeldsbro("revocation", "list", "--json")[1]["lists"] == []
+
+
+def test_a_revocation_list_says_when_its_callers_are_shut_out(gjeldsbro, revocation_file, aws):
+    """An operator sees how long a list that has ended is still used, and when it is not any more."""
+    store = Revocations(aws["PARTNER_TABLE"], boto3.client("dynamodb"))
+    gjeldsbro("revocation", "put", revocation_file.path)
+    (found,) = store.lists()
+    now = dt.datetime.now(dt.UTC)
+    for ended, words in ((dt.timedelta(days=1), "ended, in use until"), (dt.timedelta(days=4), "too old")):
+        store.record(replace(found, next_update=now - ended))
+        assert gjeldsbro("revocation", "list", "--json")[1]["lists"][0]["state"].startswith(words)
 
 
 @pytest.mark.parametrize(("works", "expected"), [(True, 0), (False, 1)])

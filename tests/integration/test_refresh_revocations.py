@@ -7,12 +7,15 @@ from functools import lru_cache
 from time import sleep
 from types import SimpleNamespace
 
+import boto3
 import pytest
 from cryptography import x509
 from functions.refresh_revocations import refresh_revocations
 from tests.integration.raw_server import RawServer, answer
 from tests.integration.raw_server import authority as tls_authority
-from tests.revocation_lists import HOUR, make_list
+from tests.integration.revocation_server import RevocationServer
+from tests.integration.test_partner_rights import _allowed, _covers, _partition
+from tests.revocation_lists import HOUR
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters import crl_client
@@ -43,22 +46,10 @@ def caller(serial, issuer=None):
     return Caller("NTRNO-920013015", issuer, serial, NOW + timedelta(days=700))
 
 
-class Server(RawServer):
-    """Serves ``response`` at every address; the test changes it."""
-
-    def __init__(self, folder):
-        super().__init__(lambda stream, _: stream.sendall(self.response), folder=folder)
-        self.response = answer(make_list(authority(), [7]), Content_Type="application/pkix-crl")
-
-    def give(self, *serials, **values):
-        """Serve a list from now on."""
-        self.response = answer(make_list(authority(), serials, **values), Content_Type="application/pkix-crl")
-
-
 @pytest.fixture
 def server(tmp_path):
     """A server with a good list, on which the certificate 7 is."""
-    with Server(tmp_path) as running:
+    with RevocationServer(authority(), tmp_path) as running:
         yield running
 
 
@@ -278,7 +269,7 @@ def test_each_list_counts_for_its_own_issuer(put, refresh, revocations, server):
     """Two authorities, one function call: the good list is refreshed beside the bad one, and only chosen ones are."""
     put()
     other = authority("Other")
-    server.response = answer(make_list(other, [8]), Content_Type="application/pkix-crl")
+    server.give(8, authority=other)
     put("Other", certificate=other.certificate_pem)
     issuer = issuer_of(other.certificate_pem)
     with pytest.raises(NotAuthenticatedError):
@@ -292,7 +283,7 @@ def test_each_list_counts_for_its_own_issuer(put, refresh, revocations, server):
 def test_a_run_without_time_goes_on_with_the_list_that_waited_longest(put, refresh, server, revocations):
     """When an hour's time is not enough, the next hour begins with what is left."""
     put()
-    server.response = answer(make_list(authority("Other"), [8]), Content_Type="application/pkix-crl")
+    server.give(8, authority=authority("Other"))
     put("Other", certificate=authority("Other").certificate_pem)
     assert [[found["name"] for found in refresh(remaining=1)["lists"]] for _ in range(3)] == [
         ["Authority"],
@@ -337,3 +328,35 @@ def test_the_days_of_grace_run_from_the_stored_list(put, revocations):
     RevocationCheck(revocations, GRACE).check(caller(6), found.next_update + GRACE)
     with pytest.raises(RevocationUnknownError):
         RevocationCheck(revocations, GRACE).check(caller(6), found.next_update + GRACE + timedelta(seconds=1))
+
+
+def test_the_function_asks_the_table_for_what_it_may_have(put, refresh, server, aws, revocations):
+    """Nothing here enforces rights on parts of a table: what is asked for is held against the template."""
+    asked = set()
+
+    def note(params, model, **_):
+        asked.add((model.name, _partition(params)))
+
+    aws_clients.dynamodb().meta.events.register("before-parameter-build.dynamodb", note)
+    put()
+    server.give(8, this_update=NOW)
+    refresh()
+    server.response = b""
+    refresh()
+    (good,) = revocations.lists()
+    original = Revocations.store
+
+    def remove_meanwhile(self, *arguments):
+        stored = original(self, *arguments)
+        key = {"pk": {"S": "REVOCATION"}, "sk": {"S": good.issuer}}
+        boto3.client("dynamodb").delete_item(TableName=aws["PARTNER_TABLE"], Key=key)
+        return stored
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Revocations, "store", remove_meanwhile)
+        server.give(9, this_update=NOW)
+        refresh()
+    assert boto3.client("dynamodb").scan(TableName=aws["PARTNER_TABLE"])["Items"] == []
+    allowed = _allowed("RefreshRevocationsRights")
+    assert {one for one in asked if not any(_covers(right, one) for right in allowed)} == set()
+    assert {right for right in allowed if not any(_covers(right, one) for one in asked)} == set()

@@ -1,3 +1,4 @@
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,14 @@ from cryptography.hazmat.primitives.serialization import (
 
 from gjeldsbro.domain.identity_numbers import mentions_a_person
 from gjeldsbro.services.ports import Provider
-from gjeldsbro_operator.files import InvalidFileError, read_institution, read_lender, read_receiver
+from gjeldsbro_local.certificates import Authority
+from gjeldsbro_operator.files import (
+    InvalidFileError,
+    read_institution,
+    read_lender,
+    read_receiver,
+    read_revocation,
+)
 from gjeldsbro_operator.keys import private_key_fault
 
 INSTITUTION = """\
@@ -292,3 +300,39 @@ def test_a_lender_that_no_certificate_can_name_is_refused(tmp_path):
     (fault,) = faults(read_lender, written(tmp_path, foreign))
     assert "certificates" in fault
     assert read_lender(written(tmp_path, foreign + "certificates: [PSDSE-FINA-44059]\n")).lender == "0088:1234567890"
+
+
+REVOCATION = "name: Authority\nissuerFile: ca.pem\nurl: http://crl.example.no/ca.crl\n"
+
+
+def test_a_revocation_file_becomes_a_list_of_its_issuer(tmp_path):
+    """The issuer is known by its certificate; plain http is as good as https, because lists are signed."""
+    authority = Authority.create("Authority")
+    written(tmp_path, authority.certificate_pem, "ca.pem")
+    found = read_revocation(written(tmp_path, REVOCATION))
+    assert (found.name, found.url) == ("Authority", "http://crl.example.no/ca.crl")
+    assert found.certificate == authority.certificate_pem
+    assert found.issuer == sha256(authority.certificate.subject.public_bytes()).hexdigest()
+    assert read_revocation(written(tmp_path, REVOCATION.replace("http:", "https:"))).url.startswith("https:")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fault"),
+    [
+        ("http:", "ldap:", "url: must be an http or https URL"),
+        ("http:", "http://operator:s3cret@x/", "url: must hold neither user"),
+        ("ca.pem", "missing.pem", "issuerFile: there is no file"),
+        ("ca.pem", "client.pem", "issuerFile: the issuer's certificate is not that of a certificate authority"),
+        ("ca.pem", "revocation.yaml", "issuerFile: the issuer's certificate is not PEM"),
+        ("name: Authority", "name: ''", "name: must be one line"),
+        ("url:", "address:", "url: is required"),
+        ("name:", "extra: 1\nname:", "extra: is not known here"),
+    ],
+)
+def test_a_revocation_file_is_checked_before_anything_is_fetched(tmp_path, before, after, fault):
+    """Each broken rule is named with its place."""
+    authority = Authority.create("Authority")
+    written(tmp_path, authority.certificate_pem, "ca.pem")
+    written(tmp_path, authority.issue_client("920013015").certificate_pem, "client.pem")
+    file = written(tmp_path, REVOCATION.replace(before, after), "revocation.yaml")
+    assert [line for line in faults(read_revocation, file) if line.startswith(fault)]

@@ -191,3 +191,27 @@ def test_the_contract_outputs_are_there() -> None:
         "PartnerTableName",
         "DataBucketName",
     } <= template()["Outputs"].keys()
+
+
+def test_revocation_lists_are_fetched_by_the_hour() -> None:
+    """The schedule asks for all lists, and can be switched off with the others."""
+    (event,) = functions()["RefreshRevocationsFunction"]["Events"].values()
+    assert event["Type"] == "ScheduleV2"
+    schedule = event["Properties"]
+    assert re.fullmatch(r"cron\(\d+ \* \* \* \? \*\)", schedule["ScheduleExpression"])
+    assert (schedule["State"], schedule["Input"]) == ({"Ref": "ScheduleState"}, "{}")
+    assert Deployed().resolve(schedule["Name"]).startswith("<AWS::StackName>-")
+
+
+def test_a_refresh_that_never_runs_is_noticed() -> None:
+    """Each run measures, so no measurement means no run; and an old list alone does not look like a missing run."""
+    missing, old = properties("RevocationRefreshMissing"), properties("RevocationListsOld")
+    assert missing["MetricName"] == old["MetricName"]
+    assert (missing["Statistic"], missing["TreatMissingData"]) == ("SampleCount", "breaching")
+    assert missing["Period"] >= 3600
+    assert (old["Statistic"], old["Threshold"]) == ("Maximum", 1)
+
+
+def test_who_is_shut_out_for_an_old_list_was_announced_days_before() -> None:
+    """By default there are days between the alarm, when a list ends, and the first 503."""
+    assert int(Deployed().parameters["RevocationGraceDays"]) >= 3

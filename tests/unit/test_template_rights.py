@@ -256,3 +256,23 @@ def test_a_function_in_the_vpc_has_no_rights_on_it() -> None:
     (deny,) = [one for one in with_vpc if one["Effect"] == "Deny"]
     assert deny["Action"] == ["ec2:*"]
     assert [one["Sid"] for one in statements("FunctionBasics")] == ["SendTraces"]
+
+
+def test_every_function_of_the_api_knows_who_is_revoked() -> None:
+    """The front door reads the lists in each of them, and none may change a list."""
+    api = {
+        name.removesuffix("Function") + "Role"
+        for name, function in functions().items()
+        if any(event["Type"] == "Api" for event in function.get("Events", {}).values())
+    }
+    lists = {
+        (role, action)
+        for policy in resources("AWS::IAM::Policy")
+        for role in [policy.removesuffix("Rights") + "Role"]
+        for statement in rights(role)
+        for keys in statement.get("Condition", {}).values()
+        if "REVOKED#*" in keys.get("dynamodb:LeadingKeys", ())
+        for action in statement["Action"]
+    }
+    assert {role for role, action in lists if action == "dynamodb:GetItem"} == api
+    assert {role for role, action in lists if action != "dynamodb:GetItem"} == {"RefreshRevocationsRole"}

@@ -1,4 +1,4 @@
-"""Institution, lender and receiver files (contract): what an operator writes, checked before anything is stored.
+"""The files that operators write (contract), checked before anything is stored.
 
 Each broken rule is named with its place in the file. Files that are named in a file are found next to it.
 """
@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from gjeldsbro.adapters.crl import issuer_of
 from gjeldsbro.domain.identity_numbers import (
     institution_fault,
     organisation_identifier_fault,
@@ -30,8 +31,16 @@ from gjeldsbro.domain.identity_numbers import (
     provider_fault,
 )
 from gjeldsbro.domain.purposes import USUAL_PURPOSES, Purpose
-from gjeldsbro.errors import ConfigurationError
-from gjeldsbro.services.ports import DatasetKind, Institution, Lender, LookupMode, Provider, Receiver
+from gjeldsbro.errors import ConfigurationError, RevocationListError
+from gjeldsbro.services.ports import (
+    DatasetKind,
+    Institution,
+    Lender,
+    LookupMode,
+    Provider,
+    Receiver,
+    RevocationList,
+)
 
 
 class InvalidFileError(ConfigurationError):
@@ -82,14 +91,23 @@ def _one_line(text: str) -> str:
 
 
 def _web_address(url: str, info: ValidationInfo) -> str:
+    local = bool(info.context and info.context["local"])
+    rule = "must be an https URL (plain http only in a local stack)"
+    return _address(url, ("https", "http") if local else ("https",), rule)
+
+
+def _list_address(url: str) -> str:
+    return _address(url, ("http", "https"), "must be an http or https URL")  # lists are signed, and http is usual
+
+
+def _address(url: str, schemes: tuple[str, ...], rule: str) -> str:
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         raise ValueError("must be a URL") from None
-    schemes = ("https", "http") if info.context and info.context["local"] else ("https",)
     if parts.scheme not in schemes or not parts.hostname:
-        raise ValueError("must be an https URL (plain http only in a local stack)")
+        raise ValueError(rule)
     if parts.username is not None or parts.fragment or not url.isprintable() or " " in url:
         raise ValueError("must hold neither user, password, fragment nor blanks")
     return url
@@ -222,6 +240,25 @@ class LenderFile(_Entry):
         if not self.certificates and not organisation_identifiers(self.lender):
             raise ValueError("certificates: needed, as this lender's id does not say what its certificate names")
         return self
+
+
+class RevocationFile(_Entry):
+    """A file that names an authority's list of revoked certificates."""
+
+    name: Name
+    issuerFile: str  # noqa: N815 - the file's name
+    url: Annotated[str, AfterValidator(_list_address)]
+
+
+def read_revocation(file: Path) -> RevocationList:
+    """The revocation list that a file describes. Raises InvalidFileError."""
+    described = _validated(file, RevocationFile, local=False)
+    try:
+        certificate = _text(file.parent / described.issuerFile)
+        issuer = issuer_of(certificate)
+    except (ConfigurationError, RevocationListError) as exc:
+        raise InvalidFileError(file, [("issuerFile", str(exc))]) from None
+    return RevocationList(issuer, described.name, described.url, certificate)
 
 
 def read_institution(file: Path, *, local: bool) -> Institution:

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from gjeldsbro.domain.quarter import Quarter
 from gjeldsbro.errors import GjeldsbroError
-from gjeldsbro_operator import export, institutions, lenders, nightly, others, population, receivers
+from gjeldsbro_operator import export, institutions, lenders, nightly, others, population, receivers, revocations
 from gjeldsbro_operator.files import InvalidFileError
 from gjeldsbro_operator.output import Result, show
 from gjeldsbro_operator.stack import Stack
@@ -97,6 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_institution(groups, anywhere, why, waits)
     _add_receiver(groups, anywhere, why)
     _add_lender(groups, anywhere, why)
+    _add_revocation(groups, anywhere, why)
     _add_nightly(groups, anywhere, why, waits)
     _add_export(groups, anywhere, why, waits)
     _add_others(groups, anywhere, why)
@@ -161,6 +162,19 @@ def _add_lender(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
     person = _add(groups, "lookups", lenders.lookups, text, anywhere)
     person.add_argument("number", metavar="NUMBER", help="identity number, or - to read it from standard input")
     person.add_argument("--reason", metavar="TEXT", required=True, help="why, for the trail")
+
+
+def _add_revocation(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
+    anywhere, why = parents
+    group = _group(groups, "revocation", "the authorities' lists of revoked client certificates")
+    text = "have an issuer's certificates checked, or change its list"
+    put = _add(group, "put", revocations.put, text, anywhere, why)
+    put.add_argument("file", type=Path, metavar="FILE", help="revocation file (YAML)")
+    _add(group, "list", revocations.show_all, "show whose certificates are checked", anywhere)
+    remove = _add(group, "remove", revocations.remove, "stop checking an issuer's certificates", anywhere, why)
+    remove.add_argument("id", metavar="ID", help="the list's id, or the start of it")
+    refresh = _add(group, "refresh", revocations.refresh, "fetch all lists now, or one", anywhere, why)
+    refresh.add_argument("id", metavar="ID", nargs="?", help="only this one: its id, or the start of it")
 
 
 def _add_nightly(groups: _Groups, *parents: argparse.ArgumentParser) -> None:

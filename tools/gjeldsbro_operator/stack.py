@@ -13,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from gjeldsbro.adapters.partners import Partners
+from gjeldsbro.adapters.revocations import Revocations
 from gjeldsbro.domain.identity_numbers import Accepts, mentions_a_person
 from gjeldsbro.errors import ConfigurationError, OperatorError
 
@@ -61,14 +62,17 @@ class Stack:
         except KeyError:
             raise ConfigurationError(f"the stack {self.name} has no output {name}") from None
 
+    def parameter(self, name: str) -> str | None:
+        """The value of one of the stack's parameters; None when it has no such parameter."""
+        parameters = self._description.get("Parameters", ())
+        return next((one.get("ParameterValue") for one in parameters if one.get("ParameterKey") == name), None)
+
     @property
     def accepts(self) -> Accepts:
         """Which identity numbers the stack accepts (its parameter IdentityNumbers)."""
-        for parameter in self._description.get("Parameters", ()):
-            if parameter.get("ParameterKey") == "IdentityNumbers":
-                match parameter.get("ParameterValue"):
-                    case "production" | "synthetic" | "format" as accepts:
-                        return accepts
+        match self.parameter("IdentityNumbers"):
+            case "production" | "synthetic" | "format" as accepts:
+                return accepts
         raise ConfigurationError(f"the stack {self.name} does not say which identity numbers it accepts")
 
     @cached_property
@@ -76,6 +80,12 @@ class Stack:
         """The stack's PartnerTable."""
         client: DynamoDBClient = self._client("dynamodb")
         return Partners(self.output("PartnerTableName"), client)
+
+    @cached_property
+    def revocations(self) -> Revocations:
+        """The revocation lists in the stack's PartnerTable."""
+        client: DynamoDBClient = self._client("dynamodb")
+        return Revocations(self.output("PartnerTableName"), client)
 
     @cached_property
     def secrets(self) -> "SecretsManagerClient":

@@ -1,11 +1,14 @@
 """How parts are put together where several functions do it alike."""
 
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gjeldsbro.adapters.aws import dynamodb
 from gjeldsbro.adapters.partners import Partners
+from gjeldsbro.adapters.revocations import Revocations
 from gjeldsbro.services.front_door import FrontDoor
+from gjeldsbro.services.revocation import RevocationCheck
 from gjeldsbro.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ class FrontDoorSettings(Settings):
 
     partner_table: str
     requests_per_caller: int
+    revocation_grace_days: int
 
 
 def front_door() -> FrontDoor:
@@ -26,5 +30,11 @@ def front_door() -> FrontDoor:
 
 @lru_cache(maxsize=1)
 def _front_door(settings: FrontDoorSettings, client: "DynamoDBClient") -> FrontDoor:
-    partners = Partners(settings.partner_table, client)
-    return FrontDoor(revocations=None, rates=partners, requests_per_caller=settings.requests_per_caller)
+    return FrontDoor(
+        revocations=RevocationCheck(
+            Revocations(settings.partner_table, client),
+            timedelta(days=settings.revocation_grace_days),
+        ),
+        rates=Partners(settings.partner_table, client),
+        requests_per_caller=settings.requests_per_caller,
+    )
