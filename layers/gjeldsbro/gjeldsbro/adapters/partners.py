@@ -10,6 +10,7 @@ pk                         sk                                what
 ``RECEIVER``               receiver                          SFTP server, on-behalf-of organisations, name of the secret
 ``DATASET``                ``institution#provider``          what the register shows of it, lease, fetch in progress
 ``PUSHED``                 ``institution#provider``          when it last pushed
+``BREAKER``                ``institution#provider``          that it fails when it is asked (``adapters.breaker_items``)
 ``OUTCOME#run``            subject                           what one run did with one dataset or delivery
 ``RUN#flow``               run                               a run as a whole
 ``DELIVERY#quarter``       ``receiver#onBehalfOf``           the delivery of a quarter's package
