@@ -4,6 +4,8 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -30,7 +32,7 @@ from gjeldsbro.domain.loans import ChargeCard
 from gjeldsbro.domain.register import CurrentLoan
 from gjeldsbro.domain.rules import Rule
 from gjeldsbro.errors import InstitutionUnavailableError, InvalidMessageError, StoreUnavailableError, Violation
-from gjeldsbro.services.customer_debt import CreditorDebt
+from gjeldsbro.services.customer_debt import AskingThreads, CreditorDebt
 from gjeldsbro.services.ports import Institution, LookupMode, Provider
 
 PROVIDER = provider_of(BANK)
@@ -303,10 +305,36 @@ def test_nobody_waits_for_a_server_that_hangs(hanging, log_stream):
     assert "NoAnswerInTime" in log_stream.getvalue()
 
 
-def test_a_hung_thread_does_not_hold_up_the_next_lookup(hanging):
-    """Each lookup has threads of its own."""
-    for _ in range(3):
+def test_hung_threads_do_not_hold_up_the_next_lookup(hanging):
+    """Two threads for two institutions: the one that hangs is given up, and the next lookup has two again."""
+    hanging.debt = replace(hanging.debt, threads=AskingThreads(2))
+    for _ in range(4):
         assert shown(hanging.found(seconds=0.05))[1] == (OTHER_BANK, [20], True, "institution")
+
+
+def test_threads_are_kept_for_the_next_lookup():
+    """While nobody hangs, the same threads ask again."""
+    world = LookupWorld(bank(), threads=AskingThreads(1))
+    world.store(loan(100))
+    seen = set()
+    world.does(lambda: (seen.add(threading.get_ident()), ())[1])
+    for _ in range(3):
+        world.found()
+    assert len(seen) == 1
+
+
+def test_giving_up_threads_leaves_other_lookups_their_answers():
+    """What another lookup has running, or waiting, in the same threads is still asked."""
+    threads = AskingThreads(2)
+    hangs, begun, closing = threading.Event(), threading.Event(), threading.Event()
+    with ThreadPoolExecutor(2) as lookups:
+        hung = lookups.submit(threads.run, lambda _: (hangs.set(), closing.wait(5)), [0], 0.05)
+        assert hangs.wait(5)
+        other = lookups.submit(threads.run, lambda task: (begun.set(), closing.wait(5), task)[2], [1, 2], 5)
+        assert begun.wait(5)
+        assert hung.result() == [None]
+        closing.set()
+        assert [future and future.result() for future in other.result()] == [1, 2]
 
 
 def test_an_answer_after_the_deadline_changes_nothing(hanging):
@@ -337,7 +365,7 @@ def test_who_had_no_fair_time_has_not_failed():
 
 def test_who_waited_for_a_thread_has_not_failed():
     """Asking is bounded; what was not begun by the deadline is unanswered, and nobody's fault."""
-    world = LookupWorld(bank(), bank(OTHER_BANK), clock=time.monotonic, asks_at_a_time=1, fair_seconds=0.001)
+    world = LookupWorld(bank(), bank(OTHER_BANK), clock=time.monotonic, threads=AskingThreads(1), fair_seconds=0.001)
     world.store(loan(100))
     world.store(loan(200), of=OTHER_BANK)
     world.does(world.servers.hang)

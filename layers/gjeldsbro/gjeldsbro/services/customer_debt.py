@@ -7,9 +7,11 @@ provider; from there on the merge rule of ``domain.register`` decides, as it alw
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from threading import Lock
 from typing import Literal, NamedTuple, Protocol
 
 from gjeldsbro.domain.customer_keys import HashKey
@@ -22,7 +24,7 @@ from gjeldsbro.services.customer_lookup import LookupRegister, dataset_times
 from gjeldsbro.services.ports import DatasetTime, Institution, Provider
 
 ASKS_AT_A_TIME = 32
-"""Customers asked for at a time in one lookup; what cannot be asked before the deadline counts as not answered."""
+"""Questions at a time; what cannot be asked before the deadline counts as not answered."""
 
 FAIR_SECONDS = 0.5
 """Who had less time than this has not failed: it was asked late, and institutions need not be faster."""
@@ -38,7 +40,7 @@ class Asking(Protocol):
         """The customer's loans, validated; () for none. Only for a provider that ``can_be_asked``.
 
         Returns or raises by ``deadline`` (``time.monotonic()``), retries included: nobody waits longer. Called from
-        several short-lived threads at a time, so connections are kept in something that threads share. Raises
+        several threads at a time, so connections are kept in something that threads share. Raises
         InstitutionUnavailableError (no answer in time, no connection, 408, 425, 429, 5xx) or a RefusedError
         (InvalidMessageError when the answer breaks SPEC's rules; 4xx; TLS).
         """
@@ -96,6 +98,40 @@ class CreditorDebt(NamedTuple):
         return "institution" if loan.provider in self.live else "register"
 
 
+class AskingThreads:
+    """The threads that ask, kept between lookups: starting them anew costs a lookup up to 8 ms on a busy machine.
+
+    A thread that hangs takes nobody's place: the lookup that finds one gives up the whole set, and the next gets a new
+    one.
+    """
+
+    def __init__(self, size: int = ASKS_AT_A_TIME) -> None:
+        self._size = size
+        self._lock = Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def run[Task, Result](
+        self, function: Callable[[Task], Result], tasks: Iterable[Task], seconds: float
+    ) -> list[Future[Result] | None]:
+        """Run ``function`` on each task; after so many seconds, what is done of each, in their order.
+
+        None for a task that was not done by then, whether it had begun or not.
+        """
+        with self._lock:
+            pool = self._pool = self._pool or ThreadPoolExecutor(self._size, "ask")
+            futures = [pool.submit(function, task) for task in tasks]
+        done, late = wait(futures, timeout=seconds)
+        if [future for future in late if not future.cancel()]:
+            with self._lock:
+                if self._pool is pool:
+                    self._pool = None
+            pool.shutdown(wait=False)  # what other lookups have submitted is still run
+        return [future if future in done else None for future in futures]
+
+
+_THREADS = AskingThreads()
+"""Those of this process."""
+
 type _Subject = tuple[str, str]
 """(institution, provider)"""
 
@@ -128,7 +164,7 @@ class CustomerDebt:
     asking: Asking
     breaker: Breaker
     clock: Callable[[], float] = time.monotonic
-    asks_at_a_time: int = ASKS_AT_A_TIME
+    threads: AskingThreads = _THREADS
     fair_seconds: float = FAIR_SECONDS
 
     def of(self, customer_id: str, *, deadline: float, now: datetime) -> list[CreditorDebt]:
@@ -167,19 +203,13 @@ class CustomerDebt:
         ]
         if not asks:
             return
-        # A pool of this lookup's own: a thread that hangs is left behind, and the next lookup has all of its own.
-        pool = ThreadPoolExecutor(min(len(asks), self.asks_at_a_time), "ask")
-        try:
-            futures = [pool.submit(self._ask, ask, deadline) for ask in asks]
-            in_time, _ = wait(futures, timeout=max(0.0, deadline - self.clock()))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        outcomes = self.threads.run(partial(self._ask, deadline), asks, max(0.0, deadline - self.clock()))
         answered: set[_Subject] = set()
         failed: set[_Subject] = set()
-        for future, ask in zip(futures, asks, strict=True):
-            error = future.exception() if future in in_time else None
-            if future in in_time and error is None:
-                ask.person.answers[ask.subject] = future.result()
+        for ask, outcome in zip(asks, outcomes, strict=True):
+            error = None if outcome is None else outcome.exception()
+            if outcome is not None and error is None:
+                ask.person.answers[ask.subject] = outcome.result()
                 answered.add(ask.subject)
                 continue
             _log_failure(ask.subject, error)
@@ -188,7 +218,7 @@ class CustomerDebt:
         for subject in sorted(answered | failed):
             self._tell_breaker(subject, answered=subject in answered, now=now)
 
-    def _ask(self, ask: _Ask, deadline: float) -> tuple[Loan, ...]:
+    def _ask(self, deadline: float, ask: _Ask) -> tuple[Loan, ...]:
         ask.started = self.clock()
         return self.asking.ask(ask.provider, ask.subject[0], ask.person.customer_id, deadline)
 
