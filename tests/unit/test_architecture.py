@@ -100,6 +100,45 @@ assert callable({file.stem}.lambda_handler)
     assert done.returncode == 0, done.stderr
 
 
+NOT_AT_A_COLD_START = {
+    "receive_push": {"boto3", "pydantic", "requests", "paramiko", "s3transfer"},
+    "check_connection": {"boto3", "requests", "paramiko", "s3transfer"},
+}
+"""What the functions that somebody waits for must not import before they need it (decision record 0020)."""
+
+
+@pytest.mark.parametrize("function", sorted(NOT_AT_A_COLD_START))
+def test_a_cold_start_imports_no_more_than_it_must(function: str) -> None:
+    """Each library here takes a good part of the time that a caller of a new process waits."""
+    assert NOT_AT_A_COLD_START[function] & imported_by(f"import {function}", ROOT / "functions" / function) == set()
+
+
+def test_a_push_without_faults_is_read_without_pydantic() -> None:
+    """Only whoever sends a fault waits for the models that name its place."""
+    script = """
+from datetime import UTC, datetime
+from gjeldsbro.services.push import read_message
+body = json.loads(Path("events/receive_push.json").read_text())["body"].encode()
+read_message(body, accepts="synthetic", now=datetime.now(UTC))
+"""
+    assert "pydantic" not in imported_by(script, ROOT)
+
+
+def imported_by(script: str, folder: Path) -> set[str]:
+    """What a fresh process has imported after ``script``, which finds our package and what is in ``folder``."""
+    lines = [
+        "import json, sys",
+        "from pathlib import Path",
+        f"sys.path[:0] = [{str(PACKAGE.parent)!r}, {str(folder)!r}]",
+        script,
+        "print(*sys.modules)",
+    ]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
 def test_the_functions_were_found() -> None:
     """The tests above walk all functions, not an empty list."""
     assert len(HANDLERS) >= 15

@@ -22,10 +22,17 @@ def read(page, institution=spec.INSTITUTION, provider=spec.PROVIDER, **options) 
 
 
 def outcome_of_message(message):
-    """What the reading of a push makes of the same text."""
+    """What the reading of a push makes of the same text: the same, whichever way it is read."""
     body = message if isinstance(message, bytes) else encode(message)
+    strictly, quickly = (outcome_of_push(body, read) for read in (messages.parse_organization, dataset_page.read_push))
+    assert quickly == strictly
+    return strictly
+
+
+def outcome_of_push(body, read):
+    """What one way of reading makes of a push."""
     try:
-        return list(messages.parse_organization(body, accepts="synthetic", now=NOW).customers)
+        return list(read(body, accepts="synthetic", now=NOW).customers)
     except InvalidMessageError as exc:
         return list(exc.violations)
 
@@ -171,6 +178,19 @@ def test_broken_pages(page, expected):
     result = read(page)
     assert result.violations[0] == expected
     assert result.customers == []
+
+
+@given(spec.customers, st.data())
+def test_the_outside_of_a_push_is_read_the_same_both_ways(some, data):
+    """Whatever stands around the customers, or is wrong with it, neither way takes what the other refuses."""
+    message = organization(*data.draw(st.sampled_from([[], [some], [some, some]])))
+    message["providerID"] = data.draw(st.sampled_from([spec.PROVIDER, "9908:1", "0007:5569622441", 9908, None]))
+    text = encode(message)
+    for addition in data.draw(
+        st.lists(st.sampled_from([b'"a": {"b": 1}', b'"a": "\\u003a"', b'"a": "\\ud800"', b'"b": 1e999']))
+    ):
+        text = text[:-1] + b", " + addition + b"}"
+    outcome_of_message(text)
 
 
 def test_names_of_the_page_inside_customers():

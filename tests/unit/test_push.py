@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gjeldsbro.domain.customer_keys import HashKey
-from gjeldsbro.domain.loans import CustomerLoans, RepaymentLoan, account_of
-from gjeldsbro.domain.messages import Message
+from gjeldsbro.domain.loans import CustomerLoans, Message, RepaymentLoan, account_of
 from gjeldsbro.domain.register import DatasetItem, PushItem, current_loans, push_version
 from gjeldsbro.errors import InvalidMessageError, MessageTooLargeError, NotEntitledError, StoreUnavailableError
 from gjeldsbro.services.customer_lookup import CurrentLoansReader, dataset_times

@@ -1,8 +1,11 @@
-"""Reading a page of a dataset: up to 100 MB and more, where time and memory count.
+"""Reading a page of a dataset, up to 100 MB and more, where time and memory count; and a push, where a cold start does.
 
 The page is split into the text of its customers without looking inside them; each is decoded into typed structs and put
-through the same plain functions of ``fields`` as a pushed message. Whatever does not come through cleanly is read again
-by ``messages``, which has the last word and names the places. So the quick way may refuse too much, never too little.
+through the plain functions of ``fields``. Whatever does not come through cleanly is read again by ``messages``, which
+has the last word and names the places. So the quick way may refuse too much, never too little.
+
+``messages`` is imported at the first fault: its models take pydantic, and with it a good part of a cold start (decision
+record 0020).
 """
 
 from collections.abc import Callable
@@ -14,9 +17,9 @@ import msgspec
 from gjeldsbro.domain import fields, loans, strict_json
 from gjeldsbro.domain.fields import Circumstances
 from gjeldsbro.domain.identity_numbers import Accepts
-from gjeldsbro.domain.loans import CustomerLoans, Loan
-from gjeldsbro.domain.messages import MAX_VIOLATIONS, Violations, read_customer, read_envelope, repeated_loans
+from gjeldsbro.domain.loans import CustomerLoans, Loan, Message, repeated_loans
 from gjeldsbro.domain.rules import Rule
+from gjeldsbro.domain.violations import MAX_VIOLATIONS, Violations
 from gjeldsbro.errors import InvalidMessageError, Violation
 
 _MAX_REMEMBERED = 20_000
@@ -153,6 +156,36 @@ def read_page(
     return PageResult(customers, violations.first, violations.total)
 
 
+def read_push(body: bytes, *, accepts: Accepts, now: datetime) -> Message:
+    """Read a message of SPEC 4.2 that was pushed. ``now`` is aware; raises InvalidMessageError as ``messages`` does."""
+    message = _read_push_quickly(body, Circumstances.at(now, accepts))
+    if message is None:
+        from gjeldsbro.domain.messages import parse_organization  # noqa: PLC0415 - see above
+
+        message = parse_organization(body, accepts=accepts, now=now)
+    return message
+
+
+def _read_push_quickly(body: bytes, circumstances: Circumstances) -> Message | None:
+    """The message, or None where anything about it is wrong or out of the ordinary."""
+    try:
+        page = _PAGE.decode(body)
+        provider = fields.provider(page.provider_id)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    colons = sum(bytes(raw).count(b":") for raw in page.customers) + provider.count(":") + len(_PAGE_NAMES)
+    if body.count(b":") != colons or _ESCAPED_COLON in body:  # see _colons
+        return None
+    reader = _CustomerReader(circumstances, has_escaped_colons=False)
+    customers: dict[tuple[str, str], CustomerLoans] = {}
+    for raw in page.customers:
+        customer = reader.read_quickly(raw)
+        if customer is None:
+            return None
+        customers[customer.customer_id, customer.financial_institution_id] = customer
+    return Message(provider, tuple(customers.values())) if 0 < len(customers) == len(page.customers) else None
+
+
 def _open_page(body: bytes) -> _Page:
     """The page with its customers as text; raises InvalidMessageError."""
     try:
@@ -188,6 +221,8 @@ def _explain(body: bytes) -> None:
             # Customers are not looked at here: an empty array stands for any array.
             is_array = bytes(memoryview(outside[name])[:1]) == b"["
             data[name] = [] if is_array else strict_json.parse(bytes(outside[name]), f"/{name}")
+    from gjeldsbro.domain.messages import read_envelope  # noqa: PLC0415 - see above
+
     read_envelope(data)
 
 
@@ -203,6 +238,8 @@ class _CustomerReader:
 
     def read_strictly(self, raw: msgspec.Raw, place: str) -> CustomerLoans:
         """Read the customer that lies at ``place``; raises InvalidMessageError with all its faults."""
+        from gjeldsbro.domain.messages import read_customer  # noqa: PLC0415 - see above
+
         return read_customer(strict_json.parse(bytes(raw), place), place, self._circumstances)
 
     def read_quickly(self, raw: msgspec.Raw) -> CustomerLoans | None:

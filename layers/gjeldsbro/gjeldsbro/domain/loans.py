@@ -6,8 +6,9 @@ encode as arrays, so that most customers fit in one DynamoDB write unit (1 KB). 
 which cannot find anything in them: they hold no cycles, and there are millions of them.
 """
 
+from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -70,6 +71,13 @@ class CustomerLoans(msgspec.Struct, frozen=True, gc=False):
     customer_id: str
     financial_institution_id: str
     loans: tuple[Loan, ...]
+
+
+class Message(NamedTuple):
+    """A valid message: who delivers it, and what it says."""
+
+    provider: str
+    customers: tuple[CustomerLoans, ...]
 
 
 def loan_type(loan: Loan) -> str:
@@ -142,3 +150,13 @@ def to_wire(loan: Loan, *, timestamp: str, account_id: str, with_name: bool = Fa
         wire["installmentChargePeriod"] = "MONTHLY"
     wire["coBorrower"] = str(loan.co_borrower)
     return wire
+
+
+def repeated_loans(customer_loans: tuple[Loan, ...]) -> Iterator[int]:
+    """The positions of loans that have the type and accountID of an earlier one: the register could keep only one."""
+    seen = set()
+    for index, loan in enumerate(customer_loans):
+        account = account_of(loan)
+        if account in seen:
+            yield index
+        seen.add(account)

@@ -6,7 +6,7 @@ field may hold is decided by ``fields`` alone. Fields that SPEC does not have ar
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import (
@@ -23,12 +23,10 @@ from pydantic import (
 from gjeldsbro.domain import fields, loans, strict_json, timestamps
 from gjeldsbro.domain.fields import Circumstances
 from gjeldsbro.domain.identity_numbers import Accepts
-from gjeldsbro.domain.loans import CustomerLoans
+from gjeldsbro.domain.loans import CustomerLoans, Message, repeated_loans
 from gjeldsbro.domain.rules import BrokenRuleError, Rule
+from gjeldsbro.domain.violations import MAX_VIOLATIONS, Violations
 from gjeldsbro.errors import InvalidMessageError, Violation
-
-MAX_VIOLATIONS = 20
-"""Faults that an answer lists; the rest are counted (contract, push, 400)."""
 
 
 def _circumstances(info: ValidationInfo) -> Circumstances:
@@ -268,34 +266,6 @@ class SsnResponse(SpecModel):
     customers: list[CustomerId] = Field(description="National identity numbers and D-numbers.")
 
 
-class Message(NamedTuple):
-    """A valid message: who delivers it, and what it says."""
-
-    provider: str
-    customers: tuple[CustomerLoans, ...]
-
-
-class Violations:
-    """The faults of one message: the first ``limit`` of them, and how many there are."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.first: list[Violation] = []
-        self.total = 0
-
-    def add(self, *violations: Violation) -> None:
-        """Take in faults, in document order."""
-        self.total += len(violations)
-        self.first += violations[: max(0, self._limit - len(self.first))]
-
-    def take(self, error: InvalidMessageError) -> None:
-        """Take in the faults of an error."""
-        self.add(*error.violations)
-
-    def __bool__(self) -> bool:
-        return self.total > 0
-
-
 def parse_organization(body: bytes, *, accepts: Accepts, now: datetime, limit: int = MAX_VIOLATIONS) -> Message:
     """Read a message of SPEC 4.2 (a push).
 
@@ -342,16 +312,6 @@ def read_customer(element: object, place: str, circumstances: Circumstances) -> 
     if repeated:
         raise InvalidMessageError([Violation(f"{place}/loans/{index}", Rule.LOAN_TWICE) for index in repeated])
     return customer
-
-
-def repeated_loans(customer_loans: tuple[loans.Loan, ...]) -> Iterator[int]:
-    """The positions of loans that have the type and accountID of an earlier one: the register could keep only one."""
-    seen = set()
-    for index, loan in enumerate(customer_loans):
-        account = loans.account_of(loan)
-        if account in seen:
-            yield index
-        seen.add(account)
 
 
 _PYDANTIC_RULES = {

@@ -12,7 +12,6 @@ from gjeldsbro.domain import fields, strict_json
 from gjeldsbro.domain.fields import Circumstances
 from gjeldsbro.domain.identity_numbers import Accepts, mentions_a_person
 from gjeldsbro.domain.messages import (
-    MAX_VIOLATIONS,
     Amount,
     CoBorrower,
     CustomerId,
@@ -22,12 +21,12 @@ from gjeldsbro.domain.messages import (
     Response,
     SpecModel,
     Terms,
-    Violations,
     violations_of,
 )
 from gjeldsbro.domain.package import ACCOUNT_DIGITS
 from gjeldsbro.domain.purposes import PURPOSES, Purpose
 from gjeldsbro.domain.rules import BrokenRuleError, Rule
+from gjeldsbro.domain.violations import MAX_VIOLATIONS, Violations
 from gjeldsbro.errors import InvalidMessageError, Violation
 
 MAX_CO_BORROWERS = 10

@@ -19,8 +19,8 @@ from gjeldsbro.domain.identity_numbers import (
     is_customer_id,
     may_mean_institution,
 )
-from gjeldsbro.domain.messages import MAX_VIOLATIONS, Violations
 from gjeldsbro.domain.rules import BrokenRuleError, Rule
+from gjeldsbro.domain.violations import MAX_VIOLATIONS, Violations
 from gjeldsbro.errors import InvalidMessageError, Violation
 
 _ESCAPED_COLON = b"\\u003"

@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.dataset_page import read_push
 from gjeldsbro.domain.identity_numbers import Accepts, organisation_identifiers
-from gjeldsbro.domain.loans import account_of
-from gjeldsbro.domain.messages import Message, parse_organization
+from gjeldsbro.domain.loans import Message, account_of
 from gjeldsbro.domain.register import (
     DatasetTimes,
     Item,
@@ -74,7 +74,7 @@ def read_message(body: bytes, *, accepts: Accepts, now: datetime) -> Message:
     """
     if _count_customers(body) > MAX_CUSTOMERS:
         raise MessageTooLargeError(f"a message holds at most {MAX_CUSTOMERS} customers")
-    return parse_organization(body, accepts=accepts, now=now)
+    return read_push(body, accepts=accepts, now=now)
 
 
 @dataclass(frozen=True)
