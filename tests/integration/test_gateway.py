@@ -134,6 +134,20 @@ def test_no_route_no_function(served: Served) -> None:
     assert served.functions.events == []
 
 
+@pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "get"])
+def test_a_method_that_api_gateway_does_not_know(served: Served, method: str) -> None:
+    """ANY stands for seven methods; whatever else is asked is answered in SPEC's model without a function."""
+    with requests.Session() as session:
+        session.trust_env = False
+        session.verify, session.cert = served.server_ca_file, served.certificate
+        asked = requests.Request("GET", f"{served.gateway.url}/x").prepare()
+        asked.method = method
+        answer = session.send(asked, timeout=20)
+    assert answer.status_code == 404
+    assert answer.json().keys() == {"errorMessage", "timestamp", "uuid"}
+    assert served.functions.events == []
+
+
 def test_ten_mebibytes_are_the_limit(served: Served) -> None:
     """One byte more is 413, and no function is called."""
     assert served.call("POST", PUSH, data=b" " * (10 * 1024 * 1024)).status_code == 201
