@@ -18,11 +18,13 @@ from rich.console import Console
 from tests.integration.raw_server import answer
 from tests.integration.revocation_server import RevocationServer
 
+from gjeldsbro.adapters.breaker_items import BreakerItems
 from gjeldsbro.adapters.crl import issuer_of
 from gjeldsbro.adapters.revocations import Revocations
 from gjeldsbro.adapters.secrets import Secrets
 from gjeldsbro.domain.quarter import Quarter
 from gjeldsbro.errors import OperatorError, RevocationListError
+from gjeldsbro.services.circuit_breaker import FAILURES, CircuitBreaker
 from gjeldsbro_local.certificates import Authority
 from gjeldsbro_operator import main as command
 from gjeldsbro_operator import runs
@@ -169,6 +171,25 @@ def test_an_institution_that_is_always_asked_is_listed_as_such(gjeldsbro, instit
     assert shown["providers"][0]["certificates"] == ["PSDSE-FINA-44059"]
     assert "customers only" in gjeldsbro("institution", "list")[1]
     assert gjeldsbro("institution", "put", str(institution_file), "--json")[1]["state"] == "unchanged"
+
+
+def test_an_institution_that_is_not_asked_now_is_listed_as_such(gjeldsbro, institution_file, aws):
+    """Since when, after how many failures and from when on it is tried again; a few failures are nobody's concern."""
+    gjeldsbro("institution", "put", str(institution_file))
+    provider = f"9908:{BANK}"
+    items = BreakerItems(aws["PARTNER_TABLE"], boto3.client("dynamodb"))
+    breaker = CircuitBreaker(items)
+    breaker.failed(BANK, provider, NOW)
+    assert "notAsked" not in gjeldsbro("institution", "list", "--json")[1]["institutions"][0]["providers"][0]
+    for _ in range(FAILURES):
+        breaker.failed(BANK, provider, NOW)
+    (state,) = items.states()
+    (shown,) = gjeldsbro("institution", "list", "--json")[1]["institutions"]
+    expected = {"since": state.since, "triedAgainFrom": state.until, "failures": FAILURES + 1}
+    assert shown["providers"][0]["notAsked"] == expected
+    assert f"not asked since {NOW:%Y-%m-%d %H:%M:%SZ} (6 failures)" in gjeldsbro("institution", "list")[1]
+    breaker.answered(BANK, provider, NOW)
+    assert "not asked" not in gjeldsbro("institution", "list")[1]
 
 
 def test_a_dropped_provider_is_kept_as_ended(gjeldsbro, institution_file, partners):

@@ -1,10 +1,13 @@
 """``gjeldsbro institution``."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from gjeldsbro.errors import ConfigurationError
+from gjeldsbro.services.circuit_breaker import BreakerState
 from gjeldsbro.services.ports import Dataset, Institution, Provider
 from gjeldsbro_operator import nightly
 from gjeldsbro_operator.files import read_institution
@@ -27,7 +30,7 @@ def put(stack: Stack, arguments: argparse.Namespace) -> Result:
         stack.record("institution put", f"institution {merged.institution}", arguments.reason)
         stack.partners.put_institution(merged)
     return Result(
-        {**_value(merged, []), "state": state},
+        {**_value(merged), "state": state},
         lines=[f"{merged.institution} {merged.name}: {state}", *(f"  {_provider(p)}" for p in merged.providers)],
     )
 
@@ -50,9 +53,10 @@ def _refuse_stranded_datasets(described: Institution, datasets: list[Dataset]) -
 
 
 def show_all(stack: Stack, _: argparse.Namespace) -> Result:
-    """List the institutions with what the register shows of them."""
+    """List the institutions with what the register shows of them, and who is not asked now because it keeps failing."""
     institutions = stack.partners.institutions()
     datasets = stack.partners.datasets()
+    paused = {(state.institution, state.provider): state for state in stack.breaker.states() if state.until is not None}
     rows = [
         (
             institution.institution,
@@ -60,13 +64,16 @@ def show_all(stack: Stack, _: argparse.Namespace) -> Result:
             "ended" if institution.ended else "active",
             institution.lookup,
             f"{institution.max_shrink_percent} %",
-            [_provider(provider) for provider in institution.providers],
+            [
+                _asked(provider, paused.get((institution.institution, provider.provider)))
+                for provider in institution.providers
+            ],
             [_dataset(dataset) for dataset in datasets if dataset.institution == institution.institution],
         )
         for institution in institutions
     ]
     return Result(
-        {"institutions": [_value(institution, datasets) for institution in institutions]},
+        {"institutions": [_value(institution, datasets, paused) for institution in institutions]},
         [Shown("Institutions", ("Id", "Name", "State", "Lookup", "Max shrink", "Providers", "Datasets"), rows)],
     )
 
@@ -90,6 +97,13 @@ def _provider(provider: Provider) -> str:
     return f"{provider.provider}: {provider.dataset_url or provider.url}{f' ({", ".join(marks)})' if marks else ''}"
 
 
+def _asked(provider: Provider, paused: BreakerState | None) -> str:
+    if paused is None:
+        return _provider(provider)
+    since, until = moment(paused.since), moment(paused.until)
+    return f"{_provider(provider)}\n  not asked since {since} ({paused.failures} failures), tried again from {until}"
+
+
 def _dataset(dataset: Dataset) -> str:
     if dataset.as_of is None:
         return f"{dataset.provider}: none yet"
@@ -97,7 +111,11 @@ def _dataset(dataset: Dataset) -> str:
     return f"{dataset.provider}: {dataset.customers} customers as of {moment(dataset.as_of)}{held}"
 
 
-def _value(institution: Institution, datasets: list[Dataset]) -> dict[str, Any]:
+def _value(
+    institution: Institution,
+    datasets: Sequence[Dataset] = (),
+    paused: Mapping[tuple[str, str], BreakerState] = MappingProxyType({}),
+) -> dict[str, Any]:
     known = {dataset.provider: dataset for dataset in datasets if dataset.institution == institution.institution}
     return {
         "financialInstitutionID": institution.institution,
@@ -116,6 +134,7 @@ def _value(institution: Institution, datasets: list[Dataset]) -> dict[str, Any]:
                 "ended": provider.ended,
             }
             | _dataset_value(known.get(provider.provider))
+            | _paused_value(paused.get((institution.institution, provider.provider)))
             for provider in institution.providers
         ],
     }
@@ -125,3 +144,9 @@ def _dataset_value(dataset: Dataset | None) -> dict[str, Any]:
     if dataset is None:
         return {}
     return {"asOf": dataset.as_of, "customers": dataset.customers, "held": dataset.held}
+
+
+def _paused_value(paused: BreakerState | None) -> dict[str, Any]:
+    if paused is None:
+        return {}
+    return {"notAsked": {"since": paused.since, "triedAgainFrom": paused.until, "failures": paused.failures}}

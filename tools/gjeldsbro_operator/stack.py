@@ -12,6 +12,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from gjeldsbro.adapters.breaker_items import BreakerItems
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.adapters.revocations import Revocations
 from gjeldsbro.domain.identity_numbers import Accepts, mentions_a_person
@@ -86,6 +87,11 @@ class Stack:
         """The revocation lists in the stack's PartnerTable."""
         client: DynamoDBClient = self._client("dynamodb")
         return Revocations(self.output("PartnerTableName"), client)
+
+    @cached_property
+    def breaker(self) -> BreakerItems:
+        """Which providers fail when they are asked live."""
+        return BreakerItems(self.output("PartnerTableName"), self._client("dynamodb"))
 
     @cached_property
     def secrets(self) -> "SecretsManagerClient":
