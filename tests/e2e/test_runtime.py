@@ -24,7 +24,7 @@ WHAT_COMES_BACK = {
     "plan_export": {"run", "bucket", "manifestKey", "receivers"},
     "read_ssn_lists": {"complete"},
     "plan_packages": {"run", "bucket", "manifestKey", "batches"},
-    "build_slice": set(),
+    "build_slice": {"complete"},
     "plan_deliveries": {"run", "bucket", "manifestKey", "receivers"},
     "deliver_package": {"complete"},
     "report_export": {"run", "reportKey", "deliveries", "notDelivered"},

@@ -2,12 +2,15 @@
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import boto3
 import pytest
 from tests.integration.machines import Context, Machine, handler_of
+from tests.integration.raw_server import RawServer, answer
+from tests.unit.night_world import customer_json, page_json
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.register import Register
@@ -18,7 +21,7 @@ from gjeldsbro.services.export import read_lists
 from gjeldsbro.services.ports import Institution, Provider, Receiver
 from gjeldsbro_local.sftp_server import SftpServer
 
-BANK, OTHER, AWAY = "920013015", "985815534", "971171324"
+BANK, OTHER, AWAY, ALWAYS_ASKED = "920013015", "985815534", "971171324", "974760673"
 DEBTOR, TWICE, FREE = "17912099997", "29822099635", "12829499914"
 STAMP = "2026-09-30T03:00:00.0000000Z"
 
@@ -167,6 +170,93 @@ def test_functions_that_run_out_of_time_go_on_in_the_next_call(world, monkeypatc
     assert machine.run("export-1")["output"]["notDelivered"] == 0
     assert [call[0] for call in machine.calls].count("deliver_package") > 4
     assert len(delivered(world, BANK)["customers"]) == 1
+
+
+@pytest.fixture
+def asked(world, aws, partners, secrets, tmp_path) -> Iterator["Asked"]:
+    """A third institution, which is always asked: the register knows that DEBTOR and FREE are its customers."""
+    provider = f"9908:{ALWAYS_ASKED}"
+    script = Asked()
+    with RawServer(script, folder=tmp_path, keep=True) as server:
+        providers = (Provider(provider, server.url, dataset="ssn"),)
+        partners.put_institution(Institution(ALWAYS_ASKED, "Live", providers=providers, lookup="live"))
+        dataset = partners.take_lease(ALWAYS_ASKED, provider, "night", datetime.now(UTC), 60)
+        partners.update_dataset(dataset, "night", as_of=STAMP, fetch_start=STAMP)
+        hash_key = secrets.hash_key("hash-key")
+        register = Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), hash_key)
+        rows = [(hash_key.customer_key(number), encode_loans(())) for number in (DEBTOR, FREE)]
+        register.write_dataset_items(ALWAYS_ASKED, provider, "night", rows)
+        yield script
+
+
+class Asked:
+    """Answers for one customer at a time: DEBTOR owes 777 there. ``failures`` come first; None: no end of them."""
+
+    def __init__(self) -> None:
+        self.failures: int | None = 0
+        self.customers: list[str] = []
+
+    def __call__(self, stream, head: str) -> None:
+        """Answer one request (SPEC 3.1.2)."""
+        assert head.startswith(f"GET /debt-information/v1/loans/{ALWAYS_ASKED}/customer ")
+        (customer,) = re.findall(r"(?im)^customerid: ([0-9]{11})\r$", head)
+        self.customers.append(customer)
+        if self.failures is None or self.failures > 0:
+            self.failures = self.failures and self.failures - 1
+            stream.sendall(answer(b"{}", status="503 Service Unavailable"))
+            return
+        balance = {DEBTOR: 777}.get(customer, 0)
+        document = customer_json(customer, balance, timestamp=STAMP, institution=ALWAYS_ASKED)
+        stream.sendall(answer(page_json([document], f"9908:{ALWAYS_ASKED}")))
+
+
+def test_an_institution_that_is_always_asked_is_asked_when_its_customers_packages_are_built(
+    asked, world, aws, store, monkeypatch
+):
+    """Its answer is in the package beside the register's loans; nobody else's customer is asked for, none is kept."""
+    (world / f"{BANK}.txt").write_text(f"{DEBTOR},{FREE},{TWICE}")
+    (world / f"{OTHER}.txt").write_text(TWICE)
+    machine = Machine("quarterly_export", monkeypatch)
+    assert machine.run("export-1")["output"]["notDelivered"] == 0
+    loans = {customer["customerID"]: customer["loans"] for customer in delivered(world, BANK)["customers"]}
+    assert {number: len(held) for number, held in loans.items()} == {DEBTOR: 2, FREE: 0, TWICE: 2}
+    assert sorted(loan.get("balance", "") for loan in loans[DEBTOR]) == ["20000", "777"]
+    assert sorted(asked.customers) == sorted([DEBTOR, FREE])
+    assert ALWAYS_ASKED not in json.dumps(loans)
+    assert list(store.keys("")) == ["reports/export/export-1.json"]
+    said = json.dumps(machine.calls)
+    assert not any(text in said for text in (DEBTOR, FREE, "777"))
+    assert boto3.client("dynamodb").scan(TableName=aws["LOOKUP_TABLE"])["Items"] == []
+
+
+def test_a_slice_is_built_when_the_institution_answers_again(asked, world, monkeypatch):
+    """The machine tries again, with growing pauses."""
+    asked.failures = 8  # more than the client tries by itself
+    (world / f"{BANK}.txt").write_text(DEBTOR)
+    (world / f"{OTHER}.txt").write_text(TWICE)
+    machine = Machine("quarterly_export", monkeypatch)
+    assert machine.run("export-1")["output"]["notDelivered"] == 0
+    tried = [result for name, event, result in machine.calls if name == "build_slice" and event["onBehalfOf"] == BANK]
+    assert tried[0]["errorType"] == "InstitutionUnavailableError"
+    assert tried[-1] == {"complete": True}
+    assert len(delivered(world, BANK)["customers"][0]["loans"]) == 2
+
+
+def test_without_its_answer_a_package_is_reported_and_not_delivered(asked, world, partners, store, monkeypatch):
+    """Missing debt would look like none: the receiver keeps last quarter's package, and the report says why."""
+    asked.failures = None
+    (world / f"{BANK}.txt").write_text(f"{DEBTOR},{TWICE}")
+    (world / f"{OTHER}.txt").write_text(TWICE)
+    (world / f"{BANK}.gzip").write_bytes(b"last quarter's")
+    result = Machine("quarterly_export", monkeypatch).run("export-1")
+    assert (result["status"], result["output"]["notDelivered"]) == ("SUCCEEDED", 1)
+    outcome = partners.outcomes("export-1")[f"{BANK}#{BANK}"]
+    assert (outcome["status"], outcome["error"]) == ("failed", "InstitutionUnavailableError")
+    assert ALWAYS_ASKED in outcome["reason"]
+    assert DEBTOR not in json.dumps(outcome)
+    assert partners.outcomes("export-1")[f"{BANK}#{OTHER}"]["status"] == "delivered"
+    assert (world / f"{BANK}.gzip").read_bytes() == b"last quarter's"
+    assert list(store.keys("")) == ["reports/export/export-1.json"]
 
 
 def test_a_second_run_delivers_again_only_with_a_reason(world, partners, monkeypatch):

@@ -15,6 +15,7 @@ pk                         sk                                what
 ``RUN#flow``               run                               a run as a whole
 ``DELIVERY#quarter``       ``receiver#onBehalfOf``           the delivery of a quarter's package
 ``RATE#organisation``      start of a window of time         how many requests that caller has sent in it
+``PACE``                   provider                          when it may be asked next for packages (see ``pace``)
 ``TRAIL``                  ``time#id``                       who changed or looked at what, when and why
 ``REVOCATION``             issuer                            a revocation list (see ``adapters.revocations``)
 ``REVOKED#issuer``         chunk                             what is in it

@@ -1,25 +1,31 @@
-"""Builds one slice of a package: looks a batch of customers up and deflates what the register shows of them."""
+"""Builds one slice of a package: looks a batch of customers up and deflates what is known of them."""
 
-from collections.abc import Sequence
-from itertools import batched
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.package import Pseudonyms, build_slice, customer_object
-from gjeldsbro.domain.register import CurrentLoan
+from gjeldsbro.errors import InstitutionUnavailableError
 from gjeldsbro.services.export import places
+from gjeldsbro.services.export.loans import LoansOf
 from gjeldsbro.services.export.plan import Plan
 from gjeldsbro.services.export.ports import Store
 
-_READ_AT_ONCE = 500
-
 
 class Loans(Protocol):
-    """What the register shows (see ``services.customer_lookup.CurrentLoansReader``)."""
+    """What is known of customers (see ``services.export.loans.PackageLoans``)."""
 
-    def read_many(self, customer_keys: Sequence[bytes]) -> list[dict[str, list[CurrentLoan]]]:
-        """The current loans per institution of each customer."""
+    def read(self, customer_ids: Sequence[str]) -> Iterator[list[LoansOf]]:
+        """The current loans per institution of each customer, some at a time; ends early when there is no time."""
         ...
+
+
+class Progress(NamedTuple):
+    """Whether the slice is complete, and how many customers and loans are in what was built of it."""
+
+    complete: bool
+    customers: int
+    loans: int
 
 
 def build_package_slice(
@@ -31,36 +37,60 @@ def build_package_slice(
     store: Store,
     loans: Loans,
     key: HashKey,
-) -> dict[str, int]:
+) -> Progress:
     """Build the slice of one batch, in the batch's order, and delete the batch's numbers.
 
-    A call that is repeated after it was done changes nothing. Returns how many customers and loans the slice holds.
+    When the time is up before it is complete, what was built is kept for the next call; so it is when an institution
+    that must be asked does not answer, and InstitutionUnavailableError says so. A call that is repeated after it was
+    done changes nothing.
     """
     plan = Plan.load(store, run)
     numbers_key = places.batch_key(run, receiver, on_behalf_of, batch)
+    progress_key = places.progress_key(run, receiver, on_behalf_of, batch)
     slice_key = places.slice_key(plan.package_prefix(receiver, on_behalf_of), batch)
     try:
         numbers = store.get(numbers_key).decode().split("\n")
     except KeyError:
         done = store.get_json(f"{slice_key}.json")
-        return {"customers": done["customers"], "loans": done["loans"]}
+        return Progress(True, done["customers"], done["loans"])
     pseudonyms = Pseudonyms(key, receiver, plan.quarter)
-    customers: list[dict[str, Any]] = []
-    for group in batched(numbers, _READ_AT_ONCE, strict=False):
-        found = loans.read_many([key.customer_key(number) for number in group])
-        customers += [
-            customer_object(
-                number,
-                [(institution, current.loan) for institution, held in by_institution.items() for current in held],
-                on_behalf_of=on_behalf_of,
-                timestamp=plan.timestamp,
-                pseudonyms=pseudonyms,
-            )
-            for number, by_institution in zip(group, found, strict=True)
-        ]
+    customers = _earlier(store, progress_key)
+    earlier = len(customers)
+    try:
+        for found in loans.read(numbers[earlier:]):
+            at = len(customers)
+            customers += [
+                customer_object(
+                    number,
+                    [(institution, current.loan) for institution, held in by_institution.items() for current in held],
+                    on_behalf_of=on_behalf_of,
+                    timestamp=plan.timestamp,
+                    pseudonyms=pseudonyms,
+                )
+                for number, by_institution in zip(numbers[at : at + len(found)], found, strict=True)
+            ]
+    except InstitutionUnavailableError:
+        if len(customers) > earlier:
+            store.put_json(progress_key, customers)
+        raise
+    progress = Progress(
+        len(customers) == len(numbers), len(customers), sum(len(customer["loans"]) for customer in customers)
+    )
+    if not progress.complete:
+        store.put_json(progress_key, customers)
+        return progress
     data, built = build_slice(customers, first=batch == 0)
-    counts = {"customers": len(customers), "loans": sum(len(customer["loans"]) for customer in customers)}
     store.put(slice_key, data)
+    counts = {"customers": progress.customers, "loans": progress.loans}
     store.put_json(f"{slice_key}.json", {**built._asdict(), **counts})
-    store.delete([numbers_key])
-    return counts
+    store.delete([numbers_key, progress_key])
+    return progress
+
+
+def _earlier(store: Store, progress_key: str) -> list[dict[str, Any]]:
+    """The customers that earlier calls have built."""
+    try:
+        customers: list[dict[str, Any]] = store.get_json(progress_key)
+    except KeyError:
+        return []
+    return customers

@@ -25,13 +25,21 @@ def folder_key(run: str, receiver: str) -> str:
 
 
 def list_prefix(run: str, receiver: str, on_behalf_of: str) -> str:
-    """A list on its way: ``state.json``, the copy's pieces, the batches of numbers, and what the report shows."""
+    """A list on its way.
+
+    ``state.json``, the copy's pieces, the batches of numbers, what was built of them, and what the report shows.
+    """
     return f"{run_prefix(run)}{receiver}/{on_behalf_of}/"
 
 
 def batch_key(run: str, receiver: str, on_behalf_of: str, batch: int) -> str:
     """One batch of a list's valid numbers."""
     return f"{list_prefix(run, receiver, on_behalf_of)}numbers/{batch:05d}"
+
+
+def progress_key(run: str, receiver: str, on_behalf_of: str, batch: int) -> str:
+    """What was built of a batch's slice when a call ended before it was complete."""
+    return f"{list_prefix(run, receiver, on_behalf_of)}built/{batch:05d}.json"
 
 
 def package_prefix(quarter: str, receiver: str, on_behalf_of: str, run: str) -> str:
