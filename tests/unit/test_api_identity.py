@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.client_certificates import BANK, OTHER_BANK, certificate, request, seid_2
 
@@ -118,6 +118,7 @@ def test_the_organisation_in_a_certificate(subject, expected):
     assert called(certificate(**{name: tuple(texts) for name, texts in subject.items()})) == expected
 
 
+@settings(deadline=None)
 @given(st.text("0123456789 ", min_size=9, max_size=11), st.sampled_from(["SE", "DK", "FI", "DE", "US", "GB"]))
 def test_no_foreign_number_is_taken_for_a_norwegian_one(number, country):
     """Whatever stands in a foreign certificate's serialNumber, no Norwegian organisation gets in by it."""
