@@ -271,6 +271,39 @@ def test_the_loans_of_a_population_are_read_as_they_are(population, ask, numbers
         assert all(isinstance(loan, RepaymentLoan | CreditFacility | ChargeCard) for loan in loans)
 
 
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ("status:503,times=2", "answered"),
+        ("status:429,times=1", "answered"),
+        ("slow,seconds=9,times=1", "answered"),
+        ("cut,times=1", "answered"),
+        ("slow,seconds=9", "no answer in time"),
+        ("byte-a-second,seconds=0.1", "no answer in time"),
+        ("cut", "the answer breaks off"),
+        ("html", "the Content-Type must be application/json"),
+        ("wrong-charset", "the charset of the Content-Type must be UTF-8"),
+        ("truncated-json", "well-formed JSON"),
+        ("redirect", "redirects are not followed"),
+        ("gzip-bomb,megabytes=5", "must have at most 1 MiB"),
+    ],
+)
+def test_a_simulated_institution_is_as_good_as_its_fault(population, make, fault, outcome) -> None:
+    """What passes is waited for within the time there is, anything else is named."""
+    institution, provider = population.datasets[0]
+    (customer,) = population.customers(institution, provider, 0, 1)
+    with Simulator(population, [ServedDataset(institution=institution, provider=provider)]) as simulator:
+        simulator.misbehave(institution, fault)
+        asked = make().ask, Provider(provider, url=simulator.url), institution, customer["customerID"]
+        began = time.monotonic()
+        if outcome == "answered":
+            assert len(asked[0](*asked[1:], began + 3)) == len(customer["loans"])
+        else:
+            with pytest.raises((AnswerRefusedError, InstitutionUnavailableError), match=outcome):
+                asked[0](*asked[1:], began + (1 if outcome == "no answer in time" else 5))
+        assert time.monotonic() - began < 4
+
+
 # What is refused, and not asked for again
 
 
@@ -438,6 +471,14 @@ def test_without_time_nobody_is_asked(serve, ask, seconds) -> None:
 
 
 # The deadline
+
+
+def test_whoever_waits_until_the_deadline_hears_of_it(serve, ask, over) -> None:
+    """The end comes a moment before: an error on the dot would be taken for a thread that hangs."""
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(ask, serve(silent(over)), seconds=0.5, limits=Limits(early_seconds=0.3))
+        with pytest.raises(InstitutionUnavailableError):
+            asked.result(timeout=0.5)
 
 
 def dripping(part: str, over: Event):

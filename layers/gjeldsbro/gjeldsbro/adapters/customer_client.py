@@ -57,6 +57,8 @@ class Limits:
     """Seconds before each try after one that failed by itself; one that timed out is followed by the next at once."""
     least_seconds: float = 0.05
     """A try that would have less than this is not made: nothing would come of it."""
+    early_seconds: float = 0.02
+    """So much before the deadline we give up: whoever waits until then must still hear of it, and why."""
     body: BodyLimits = _BODY
 
 
@@ -118,6 +120,7 @@ class CustomerClient:
         time-out gets all the rest.
         """
         limits = self._limits
+        deadline -= limits.early_seconds
         pauses = iter(limits.pauses)
         timed_out, first = False, True
         while True:

@@ -132,9 +132,11 @@ class KeptConnections:
         with self._lock:
             self._idle.append(_Idle(server, connection, monotonic(), time()))
             # The oldest are in front.
-            old = sum(idle.age >= self._idle_seconds for idle in self._idle)
-            dropped = self._idle[: max(old, len(self._idle) - self._most)]
-            del self._idle[: len(dropped)]
+            old = max(0, len(self._idle) - self._most)
+            while old < len(self._idle) and self._idle[old].age >= self._idle_seconds:
+                old += 1
+            dropped = self._idle[:old]
+            del self._idle[:old]
         for idle in dropped:
             idle.connection.close()
 
