@@ -1,7 +1,7 @@
 """A deployed stack with institutions and a receiver around it, and one story that all tests of this ring look at.
 
-The story is told once, in the fixtures below, and in one order: two nights, pushes, an export, and at the end every
-sample event in the real Lambda runtime. The tests only look, or do what changes nothing.
+The story is told once, in the fixtures below, and in one order: two nights, pushes, an export, a lookup, and at the end
+every sample event in the real Lambda runtime. The tests only look, or do what changes nothing.
 """
 
 import json
@@ -20,6 +20,7 @@ from tests.cloudformation import functions
 from tests.e2e.lambda_runtime import Answer, event_name, invoke, make_runtime
 
 from gjeldsbro_local.certificates import Authority
+from gjeldsbro_local.demo_lookup import somebody_in_debt
 from gjeldsbro_local.sftp_server import SftpServer
 from gjeldsbro_local.stack import ROOT, LocalStack
 from gjeldsbro_operator.stack import STACK_FILE_VARIABLE
@@ -31,6 +32,8 @@ BANK = "920013015"
 OTHER_BANK = "985815534"
 OURS = "983544622"
 PUSH = "/debt-information/v1/loans"
+SEARCH = "/debt-search/v1/search"
+REFERENCE = "application 2026-93"
 SEED = 46
 PEOPLE = 400
 _COMMAND_SECONDS = 240
@@ -93,8 +96,8 @@ class Parties:
         return json.loads(done.stdout) if done.stdout else None
 
     def onboard(self, kind: str, identifier: str, name: str, **values: Any) -> None:
-        """Write an institution or receiver file and hand it to the operator command."""
-        head = {"financialInstitutionID" if kind == "institution" else "receiver": identifier, "name": name}
+        """Write an institution, lender or receiver file and hand it to the operator command."""
+        head = {"financialInstitutionID" if kind == "institution" else kind: identifier, "name": name}
         path = self.directory / f"{kind}-{identifier.replace(':', '-')}.yaml"
         path.write_text(yaml.safe_dump({**head, **values}, allow_unicode=True), encoding="utf-8")
         self.gjeldsbro(kind, "put", str(path))
@@ -133,6 +136,12 @@ class Parties:
         headers = {"Content-Type": "application/json", **headers}
         return self.call("POST", PUSH, body=body, headers=headers, certificate=self.certificate(organisation))
 
+    def search(self, request: Any, organisation: str | None = OTHER_BANK, **headers: str) -> requests.Response:
+        """Look somebody up, in the name of an organisation."""
+        headers = {"Content-Type": "application/json", **headers}
+        certificate = self.certificate(organisation)
+        return self.call("POST", SEARCH, body=json.dumps(request).encode(), headers=headers, certificate=certificate)
+
 
 @pytest.fixture(scope="session")
 def parties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parties]:
@@ -169,6 +178,8 @@ def parties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parties]:
                 for provider in institution.providers
             ]
             found.onboard("institution", institution.institution, institution.name, providers=providers)
+        found.onboard("lender", BANK, "Testbanken AS")
+        found.onboard("lender", OTHER_BANK, "Andrebanken AS", onBehalfOf=[BANK])
         yield found
 
 
@@ -252,6 +263,50 @@ def shown(parties: Parties, exported: Exported) -> dict[str, Any]:
     return parties.gjeldsbro("trail")
 
 
+@dataclass(frozen=True)
+class LookedUp:
+    """A lookup while an institution is down: whom, what was answered, and what the subscriber to the bus got."""
+
+    person: str
+    institutions: list[str]
+    later: Population
+    answer: requests.Response
+    events: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def looked_up(parties: Parties, exported: Exported) -> LookedUp:
+    """A lender looks somebody up with debt at three institutions, one of which answers 503.
+
+    The others say something else by now than in the night. A queue plays the notification service.
+    """
+    later = parties.second_night.changed(3, 60, extracted_at=datetime.now(UTC))
+    pushed = {customer["customerID"] for message in parties.accepted for customer in message["customers"]}
+    person, institutions = somebody_in_debt(
+        parties.second_night, later, at=parties.down[0], but=pushed, not_at=parties.refused[0]
+    )
+    queue = _subscribed(parties.stack)
+    parties.simulator.serve(later)
+    request = {"ssn": person, "referenceID": REFERENCE, "maxTimeToWait": 10000, "onBehalfOfOrganization": BANK}
+    answer = parties.search({**request, "purpose": "changeOfTerms", "messageToCustomer": "Nye vilkår"})
+    parties.simulator.serve(parties.second_night)
+    received = parties.stack.client("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=10)
+    events = [json.loads(message["Body"]) for message in received.get("Messages", [])]
+    return LookedUp(person, institutions, later, answer, events)
+
+
+def _subscribed(stack: LocalStack) -> str:
+    """The URL of a queue that gets every lookup of which a notice is due, as docs/operating.md says it."""
+    queues, rules, bus = stack.client("sqs"), stack.client("events"), stack.outputs["LookupBusName"]
+    queue = queues.create_queue(QueueName="notices")["QueueUrl"]
+    found = queues.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+    pattern = {"source": ["gjeldsbro"], "detail-type": ["DebtLookup"], "detail": {"noticeRequired": [True]}}
+    rules.put_rule(Name="notices", EventBusName=bus, EventPattern=json.dumps(pattern))
+    target = {"Id": "queue", "Arn": found["Attributes"]["QueueArn"]}
+    rules.put_targets(Rule="notices", EventBusName=bus, Targets=[target])
+    return queue
+
+
 @pytest.fixture(scope="session")
 def second_receiver(parties: Parties, exported: Exported) -> Iterator[SftpServer]:
     """The receiver that the sample events name, with one list."""
@@ -263,7 +318,9 @@ def second_receiver(parties: Parties, exported: Exported) -> Iterator[SftpServer
 
 
 @pytest.fixture(scope="session")
-def answers(parties: Parties, shown: dict[str, Any], second_receiver: SftpServer) -> dict[str, Answer]:
+def answers(
+    parties: Parties, shown: dict[str, Any], looked_up: LookedUp, second_receiver: SftpServer
+) -> dict[str, Answer]:
     """What each function made of its sample event in the real Lambda runtime, in the order of the flows."""
     runtime = make_runtime(parties.directory / "runtime")
     events = {function: ROOT / "events" / f"{event_name(function)}.json" for function in functions()}

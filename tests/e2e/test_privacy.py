@@ -24,8 +24,8 @@ class Numbers:
 
 
 @pytest.fixture(scope="module")
-def numbers(parties) -> Numbers:
-    """Of both nights, of what was pushed, and of the sample events."""
+def numbers(parties, looked_up) -> Numbers:
+    """Of both nights, of what was pushed or said live, and of the sample events."""
     populations = (parties.first_night, parties.second_night)
     customers = [
         customer
@@ -34,13 +34,15 @@ def numbers(parties) -> Numbers:
         for customer in population.customers(*dataset)
     ]
     customers += [customer for message in parties.accepted for customer in message["customers"]]
+    later = looked_up.later
+    customers += [customer for dataset in later.datasets for customer in later.customers(*dataset)]
     identity = {*parties.first_night.customer_ids, "17912099997"}
     accounts = {loan["accountID"] for customer in customers for loan in customer["loans"]}
     return Numbers(identity, accounts)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def the_whole_story(exported, shown, answers) -> None:
+def the_whole_story(exported, shown, looked_up, answers) -> None:
     """Everything has happened before anybody searches."""
 
 
@@ -60,6 +62,7 @@ def test_no_number_in_a_log(parties, numbers) -> None:
             assert numbers.in_text(event["message"]) == set(), group["logGroupName"]
             codes.update(re.findall(r'"message":"([A-Z_]+)"', event["message"]))
     assert {"PUSH_RECEIVED", "NIGHT_FINISHED", "EXPORT_REPORTED", "CUSTOMER_SHOWN", "TASK_REFUSED"} <= codes
+    assert {"LOOKUP_ANSWERED", "LOOKUPS_SHOWN"} <= codes
     for log in parties.stack.logs:
         assert numbers.in_text(log.read_text()) == set(), log.name
 
@@ -103,6 +106,19 @@ def test_no_number_among_partners(parties, numbers) -> None:
     items = list(_items(parties, "PartnerTableName"))
     assert len(items) > 20
     assert numbers.in_text(json.dumps(items, default=str)) == set()
+
+
+def test_no_number_among_the_records_of_lookups(parties, numbers) -> None:
+    """Who was looked up is a keyed hash, also in the references that lenders give; of debt there is nothing."""
+    items = list(_items(parties, "LookupTableName"))
+    assert len(items) >= 2
+    assert numbers.in_text(json.dumps(items, default=str)) == set()
+
+
+def test_no_number_on_the_bus(looked_up, numbers) -> None:
+    """Of whom an event tells is a ciphertext; accounts are not in it at all."""
+    assert looked_up.events
+    assert numbers.in_text(json.dumps(looked_up.events)) == set()
 
 
 def test_the_register_holds_no_identity_number(parties, numbers) -> None:

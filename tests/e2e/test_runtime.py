@@ -13,7 +13,9 @@ WHAT_COMES_BACK = {
     "receive_push": {"statusCode", "headers", "body", "isBase64Encoded"},
     "check_connection": {"statusCode", "headers", "body", "isBase64Encoded"},
     "refresh_revocations": {"lists", "old"},
+    "search_debt": {"statusCode", "headers", "body", "isBase64Encoded"},
     "show_customer": {"institutions", "institutionsWithDebt"},
+    "show_lookups": {"lookups"},
     "check_receiver": {"receiver", "works", "checks"},
     "plan_night": {"run", "bucket", "manifestKey", "institutions"},
     "fetch_pages": {"complete"},
@@ -52,6 +54,13 @@ def test_the_sample_push_is_accepted(answers) -> None:
     answer = answers["ReceivePushFunction"].value
     assert answer["statusCode"] == 200, answer
     assert json.loads(answer["body"]).keys() == {"timestamp", "uuid"}
+
+
+def test_the_sample_lookup_is_answered_and_shown(answers) -> None:
+    """events/search_debt.json looks a person without debt up: 204, and events/show_lookups.json shows who did."""
+    answer = answers["SearchDebtFunction"].value
+    assert (answer["statusCode"], answer["body"]) == (204, ""), answer
+    assert "application 2026-117" in [one["referenceID"] for one in answers["ShowLookupsFunction"].value["lookups"]]
 
 
 def test_the_sample_export_delivers_a_package(answers, second_receiver) -> None:

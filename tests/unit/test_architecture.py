@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"errors"},
     "log": {"errors"},
     "wiring": {"services", "adapters", "settings"},
+    "lookup_wiring": {"domain", "services", "adapters", "settings"},
 }
 """Which parts of our package a part may import: functions -> api, services -> domain; adapters implement services."""
 

@@ -60,7 +60,8 @@ def test_no_log_group_keeps_its_lines_for_ever() -> None:
 def test_the_variables_are_those_that_the_functions_read() -> None:
     """Every field of a function's settings is a variable of the template, and every variable is read by somebody."""
     read = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
-    for path in (*(ROOT / "functions").glob("*/*.py"), ROOT / "layers" / "gjeldsbro" / "gjeldsbro" / "wiring.py"):
+    package = ROOT / "layers" / "gjeldsbro" / "gjeldsbro"
+    for path in (*(ROOT / "functions").glob("*/*.py"), *package.glob("*wiring.py")):
         read |= _settings(path)
     assert set(template()["Globals"]["Function"]["Environment"]["Variables"]) == read
 
@@ -75,6 +76,12 @@ def test_the_api_waits_longer_than_its_function() -> None:
     behind = [one for one in functions().values() if any(e["Type"] == "Api" for e in one.get("Events", {}).values())]
     assert len(behind) >= 2
     assert all(function["Timeout"] <= 29 for function in behind)
+
+
+def test_a_lookup_ends_before_the_api_gives_up() -> None:
+    """The longest wait for institutions leaves time for what comes before and after it."""
+    parameter = template()["Parameters"]["MaxLookupSeconds"]
+    assert parameter["Default"] <= parameter["MaxValue"] <= functions()["SearchDebtFunction"]["Timeout"] - 3
 
 
 def test_a_lease_outlives_every_function() -> None:
@@ -140,6 +147,15 @@ def test_the_stores_keep_no_debt_history() -> None:
     assert {"runs/", "packages/", "reports/"} == {rule["Prefix"] for rule in rules if "ExpirationInDays" in rule}
 
 
+def test_the_record_of_lookups_can_be_restored_and_forgets() -> None:
+    """It holds no debt and cannot be fetched anew: recovery is on; and its items expire (decision record 0018)."""
+    table = properties("LookupTable")
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
+    rows = [line for line in (ROOT / "docs" / "architecture.md").read_text().splitlines() if "| LookupTable" in line]
+    assert ["`LookupRetentionDays`" in row for row in rows] == [True]
+
+
 def test_the_documented_retention_is_the_real_one() -> None:
     """The table of stores in docs/architecture.md names the days that the bucket's rules have."""
     days = {
@@ -160,9 +176,10 @@ def test_logs_of_the_api_have_a_role_first() -> None:
     assert template()["Resources"]["Api"]["DependsOn"] == "ApiGatewayAccount"
 
 
-def test_failing_pushes_are_counted_where_they_are_answered() -> None:
-    """receive_push answers 5xx without failing, so the alarm counts the API's answers and not the function's errors."""
-    alarm = properties("PushesFail")
+def test_failing_requests_are_counted_where_they_are_answered() -> None:
+    """The API's functions answer 5xx without failing, so the alarm counts its answers, of pushes and lookups alike."""
+    alarm = properties("RequestsFail")
+    assert "Pushes or lookups" in alarm["AlarmDescription"]
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/ApiGateway", "5XXError")
     assert {dimension["Name"] for dimension in alarm["Dimensions"]} == {"ApiName", "Stage"}
 
@@ -190,6 +207,10 @@ def test_the_contract_outputs_are_there() -> None:
         "RegisterTableName",
         "PartnerTableName",
         "DataBucketName",
+        "SearchUrl",
+        "LookupTableName",
+        "LookupBusName",
+        "NoticeKeyArn",
     } <= template()["Outputs"].keys()
 
 

@@ -25,6 +25,7 @@ USES = {
     "kms:CreateGrant",
 }
 SECRET = "secretsmanager:GetSecretValue"
+TABLES = [("RegisterTable", "RegisterKey"), ("LookupTable", "RegisterKey"), ("PartnerTable", "PartnerKey")]
 
 
 def rights(role: str) -> list[dict]:
@@ -122,8 +123,9 @@ def test_a_flow_may_log_before_it_exists() -> None:
 
 
 def test_the_register_key_is_for_functions_and_flows() -> None:
-    """Those that read or write in the register, the bucket or the hash key may use their key, and nobody else."""
+    """Those that use the register, the lookups' records, the bucket or the hash key may use their key, nobody else."""
     expected = roles_that(touch="<RegisterTable", do=("dynamodb:",))
+    expected |= roles_that(touch="<LookupTable", do=("dynamodb:",))
     expected |= roles_that(touch="<DataBucket", do=("s3:GetObject", "s3:PutObject"))
     expected |= roles_that(touch="<HashKeySecret", do=(SECRET,))
     assert principals("RegisterKey", "FunctionsAndFlowsUseTheStores") == expected
@@ -164,12 +166,47 @@ def test_keys_are_used_through_the_stores_only(key: str) -> None:
             assert set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey"}
 
 
-@pytest.mark.parametrize("key", ["RegisterKey", "PartnerKey"])
+@pytest.mark.parametrize("key", ["RegisterKey", "PartnerKey", "NoticeKey"])
 def test_a_key_can_be_administered(key: str) -> None:
     """KMS refuses a key whose policy nobody could change, and keys are renewed each year."""
     changers = [one for one in statements(key, "KeyPolicy") if {"kms:PutKeyPolicy", "kms:*"} & set(one["Action"])]
     assert [one["Principal"]["AWS"] for one in changers] == [ROOT_USER]
     assert properties(key)["EnableKeyRotation"] is True
+
+
+def test_a_lookup_encrypts_the_person_and_cannot_read_that_again() -> None:
+    """Under the NoticeKey the lookup may encrypt and no more; without a notification service nobody can decrypt."""
+    *administration, encrypt = statements("NoticeKey", "KeyPolicy")
+    assert (encrypt["Principal"], encrypt["Action"]) == ({"AWS": "<SearchDebtRole.Arn>"}, ["kms:Encrypt"])
+    assert [one["Principal"]["AWS"] for one in administration] == [ROOT_USER]
+
+
+def test_only_the_notification_service_learns_who_was_looked_up() -> None:
+    """One role may decrypt the person in an event; the account administers the key and cannot use it, nor lend it."""
+    service = "arn:aws:iam::123456789012:role/notifications"
+    found = {
+        one["Principal"]["AWS"]: USES & set(one["Action"])
+        for one in statements("NoticeKey", "KeyPolicy", NotificationRoleArn=service)
+    }
+    assert found == {ROOT_USER: set(), "<SearchDebtRole.Arn>": {"kms:Encrypt"}, service: {"kms:Decrypt"}}
+    allowed = [action for one in statements("NoticeKey", "KeyPolicy") for action in one["Action"]]
+    assert not [action for action in allowed if "*" in action]
+
+
+def test_records_of_lookups_are_written_by_the_lookup_and_read_by_its_display() -> None:
+    """The lookup can neither read nor delete a record, the display can only read: what was recorded stays."""
+    may = {
+        role: {action for one in rights(role) if "<LookupTable.Arn>" in one["Resource"] for action in one["Action"]}
+        for role in roles_that(touch="<LookupTable", do=("dynamodb:",))
+    }
+    assert may == {"SearchDebtRole": {"dynamodb:PutItem"}, "ShowLookupsRole": {"dynamodb:Query"}}
+
+
+def test_only_the_lookup_announces() -> None:
+    """Events on the bus come from one function, and it can put them on no other bus."""
+    assert roles_that(touch="", do=("events:",)) == {"SearchDebtRole"}
+    (right,) = [one for one in rights("SearchDebtRole") if "events:PutEvents" in one["Action"]]
+    assert (right["Action"], right["Resource"]) == (["events:PutEvents"], ["<LookupBus.Arn>"])
 
 
 def test_the_partner_key_is_for_those_who_know_partners() -> None:
@@ -216,10 +253,10 @@ def test_nobody_replaces_the_hash_key_by_hand() -> None:
     assert "SecretString" not in properties("HashKeySecret")
 
 
-def test_nothing_but_the_push_and_the_lookup_knows_both_sides() -> None:
-    """The hash key together with the register turns numbers into debts: few functions have both."""
+def test_few_functions_know_both_sides() -> None:
+    """The hash key together with the register turns numbers into debts: no function has both that need not."""
     both = roles_that(touch="<HashKeySecret", do=(SECRET,)) & roles_that(touch="<RegisterTable", do=("dynamodb:Query",))
-    assert both == {"ReceivePushRole", "ShowCustomerRole", "BuildSliceRole", "LoadDatasetRole"}
+    assert both == {"ReceivePushRole", "SearchDebtRole", "ShowCustomerRole", "BuildSliceRole", "LoadDatasetRole"}
 
 
 def test_production_takes_objects_over_tls_only() -> None:
@@ -242,7 +279,7 @@ def test_the_bucket_is_private_and_encrypted() -> None:
     assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "<RegisterKey.Arn>"}
 
 
-@pytest.mark.parametrize(("table", "key"), [("RegisterTable", "RegisterKey"), ("PartnerTable", "PartnerKey")])
+@pytest.mark.parametrize(("table", "key"), TABLES)
 def test_the_tables_are_encrypted_with_our_keys(table: str, key: str) -> None:
     """Customer-managed keys, and in production no table goes by accident."""
     found = Deployed().properties(table)

@@ -1,7 +1,8 @@
 """``make demo``: the main job from nothing, on this machine, checked against what the population says.
 
-Two nights of seven synthetic institutions, pushes over mutual TLS, and a quarterly export to a real SFTP server, all
-through the doors that users have: the operator command, the gateway, the receiver's folder. It ends with status 0 only
+Two nights of seven synthetic institutions, pushes over mutual TLS, a quarterly export to a real SFTP server, and a
+lookup while an institution is down, all through the doors that users have: the operator command, the gateway, the
+receiver's folder. It ends with status 0 only
 if everything was right, and leaves nothing running.
 """
 
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from gjeldsbro_local.certificates import Authority
+from gjeldsbro_local.demo_lookup import look_up
 from gjeldsbro_local.sftp_server import SftpServer
 from gjeldsbro_local.stack import DIRECTORY, ROOT, LocalStack
 from gjeldsbro_operator.stack import STACK_FILE_VARIABLE
@@ -72,7 +74,8 @@ class Demo:
         self.second()
         self.push()
         self.export()
-        self.look_up()
+        self.show_customer()
+        look_up(self)
         if self.failed:
             raise DemoError(f"{len(self.failed)} checks failed: {'; '.join(self.failed)}")
 
@@ -215,7 +218,7 @@ class Demo:
         left = sorted(path.name for path in self.sftp.folder.iterdir() if path.suffix not in {".txt", ".gzip"})
         self.check("no temporary file is left on the receiver's server", not left)
 
-    def look_up(self) -> None:
+    def show_customer(self) -> None:
         """One person, as an operator looks them up."""
         self.step("Register")
         instead = {self.refused: self.first_night}
@@ -249,7 +252,7 @@ class Demo:
 
     def put(self, kind: str, identifier: str, name: str, **values: Any) -> None:
         """Write an institution or receiver file and hand it to the operator command."""
-        head = {"financialInstitutionID" if kind == "institution" else "receiver": identifier, "name": name}
+        head = {"financialInstitutionID" if kind == "institution" else kind: identifier, "name": name}
         path = self.directory / f"{kind}-{identifier.replace(':', '-')}.yaml"
         path.write_text(yaml.safe_dump({**head, **values}, allow_unicode=True, sort_keys=False), encoding="utf-8")
         self.gjeldsbro(kind, "put", str(path), "--reason", "demo")

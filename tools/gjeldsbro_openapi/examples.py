@@ -40,6 +40,35 @@ EXAMPLES: Mapping[tuple[str, int], Any] = {
             },
         ],
     },
+    ("searchDebt", 200): {
+        **_RECEIPT,
+        "referenceID": "application 2026-117",
+        "ssn": "17912099997",
+        "loans": [
+            {
+                "source": "institution",
+                "loan": {
+                    "type": "creditFacility",
+                    "timestamp": _RECEIPT["timestamp"],
+                    "accountID": "018274650192837465019283",
+                    "creditLimit": "5000000",
+                    "interestBearingBalance": "0",
+                    "nonInterestBearingBalance": "125000",
+                    "nominalInterestRate": "2160",
+                    "installmentCharges": "0",
+                    "installmentChargePeriod": "MONTHLY",
+                    "coBorrower": "0",
+                },
+            },
+            {"source": "none", "loan": None},
+        ],
+        "creditors": [
+            {"answered": True, "source": "institution", "numberOfLoans": 1},
+            {"answered": False, "source": "none", "numberOfLoans": 0},
+        ],
+        "numberOfCreditorsAnswered": 1,
+        "numberOfcreditorsMissing": 1,
+    },
 }
 """By operation and status."""
 

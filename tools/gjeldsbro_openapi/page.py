@@ -27,7 +27,7 @@ _PATTERNS: Mapping[str, str] = {
     "^[0-9A-F]+$": "hexadecimal digits",
     "^([0-9]{9}|[0-9]{4}:[0-9A-Za-z-]{1,35})$": "organisation number (9 digits), or ISO 6523 id",
     "^[0-9]{4}:[0-9A-Za-z-]{1,35}$": "ISO 6523 id",
-    "^0{0,7}([1-9][0-9]{3}|[1-5][0-9]{4}|60000)$": "the same as a string of digits",
+    "^(0{0,8}[1-9][0-9]{3}|0{0,7}([1-5][0-9]{4}|60000))$": "the same as a string of digits",
     "^[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}$": "22/Nov/2026:06:30:01 +0000",
 }
 """How the forms of texts are called on the page."""

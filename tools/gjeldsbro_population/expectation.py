@@ -69,3 +69,8 @@ def package_content(document: Mapping[str, Any]) -> dict[str, list[PackagedLoan]
             raise ValueError("a customer occurs twice in the package")
         content[customer["customerID"]] = packaged(customer["loans"])
     return content
+
+
+def disclosed(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, PackagedLoan]]:
+    """The ``loans`` of a lookup's answer (entries of source and loan) in a form that can be compared, sorted."""
+    return sorted((entry["source"], loan) for entry in entries if entry["loan"] for loan in packaged([entry["loan"]]))

@@ -151,6 +151,21 @@ class Population:
             for number in numbers
         }
 
+    def expected_lookup(
+        self, customer_id: str, *, live: "Population", down: Iterable[str] = ()
+    ) -> list[tuple[str, expectation.PackagedLoan]]:
+        """What a lookup must tell, in the form of ``expectation.disclosed``, when this population is in the register.
+
+        Every institution at which the register has debt is asked and answers from ``live``, but for those that are
+        ``down``: what the register has of them is told instead.
+        """
+        now = live.expected_loans(customer_id)
+        told = []
+        for institution, loans in self.expected_loans(customer_id).items():
+            source, known = ("register", loans) if institution in down else ("institution", now.get(institution, []))
+            told += [(source, loan) for loan in expectation.packaged(known)]
+        return sorted(told)
+
     # --- what happens afterwards --------------------------------------------------------------------------------
 
     def changed(self, night: int = 2, percent: float = 1, *, extracted_at: datetime | None = None) -> "Population":

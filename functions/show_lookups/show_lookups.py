@@ -1,0 +1,50 @@
+"""Shows an operator who looked one person up: ``gjeldsbro lookups`` invokes it."""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from gjeldsbro.adapters.aws import dynamodb, secretsmanager
+from gjeldsbro.adapters.lookups import LookupHistory
+from gjeldsbro.adapters.partners import Partners
+from gjeldsbro.adapters.secrets import Secrets
+from gjeldsbro.domain.identity_numbers import Accepts
+from gjeldsbro.log import LambdaContext, logger, task
+from gjeldsbro.services.show_lookups import ShowLookups
+from gjeldsbro.settings import Settings
+
+
+class ShowSettings(Settings):
+    """What this function reads from its environment."""
+
+    lookup_table: str
+    partner_table: str
+    hash_key_secret: str
+    identity_numbers: Accepts
+
+
+@task
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """``{"customerID", "operator", "reason"?}`` -> see ``ShowLookups.show``."""
+    settings = ShowSettings.load()
+    hash_key = _secrets().hash_key(settings.hash_key_secret)
+    use_case = ShowLookups(
+        Partners(settings.partner_table, dynamodb()),
+        LookupHistory(settings.lookup_table, dynamodb(), hash_key),
+        hash_key,
+        settings.identity_numbers,
+    )
+    shown = use_case.show(
+        str(event.get("customerID") or ""),
+        operator=str(event.get("operator") or ""),
+        reason=None if event.get("reason") is None else str(event["reason"]),
+        now=datetime.now(UTC),
+    )
+    logger.info("LOOKUPS_SHOWN", extra={"lookups": len(shown["lookups"])})
+    return shown
+
+
+@lru_cache(maxsize=None)
+def _secrets() -> Secrets:
+    """Kept between invocations, because it caches."""
+    return Secrets(secretsmanager())
