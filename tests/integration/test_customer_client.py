@@ -1,5 +1,6 @@
 """Asking about one customer at real servers on loopback, with every fault that we know of."""
 
+import gc
 import gzip
 import json
 import os
@@ -699,6 +700,18 @@ def test_not_more_connections_are_kept_than_allowed(serve, make) -> None:
         client.ask(Provider(PROVIDER, url=server.url), FI, CUSTOMER, time.monotonic() + 5)
     kept.close()
     assert [server.connections for server in servers] == [2, 1, 1]
+
+
+def test_nothing_is_left_open_by_a_client_that_is_no_more(serve) -> None:
+    """Python would warn of each connection, which fails a test."""
+    client = CustomerClient(lambda: None, accepts="synthetic", allow_plain_http=True, clock=lambda: NOW)
+    client.ask(
+        Provider(PROVIDER, url=serve(answer(GOOD, keep=True), keep=True).url), FI, CUSTOMER, time.monotonic() + 5
+    )
+    connection = client._connections._idle[0].connection
+    del client
+    gc.collect()
+    assert connection.sock is None
 
 
 def test_a_time_out_ends_all_kept_connections_to_that_server(serve, make, over) -> None:

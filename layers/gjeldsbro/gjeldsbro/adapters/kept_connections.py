@@ -116,6 +116,9 @@ class KeptConnections:
         """Keep none at all."""
         self._drop(lambda _: True)
 
+    def __del__(self) -> None:
+        self.close()
+
     def _take(self, server: Server) -> "_Connection | None":
         """The connection to a server that was used last, if it is still good."""
         while True:
