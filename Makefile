@@ -13,7 +13,7 @@ SYNC := $(UV) pip sync --quiet --require-hashes --python
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench docs up down setup sshd lint format lock clean
+.PHONY: help demo test bench build docs up down setup sshd lint format lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -37,6 +37,10 @@ up: setup ## Start the local stack: .local/stack.json says where it is
 
 down: ## Stop the local stack
 	@if [ -x $(PYTHON) ]; then $(LOCAL) down; else echo "No local stack runs."; fi
+
+build: $(VENV)/.project .tools/sam/.installed ## Build what `sam deploy` deploys, with bytecode, which `sam build` leaves out
+	@PATH="$(CURDIR)/.tools/sam/bin:$$PATH" sam build
+	@$(PYTHON) -m compileall -q -j 0 --invalidation-mode unchecked-hash .aws-sam/build
 
 setup: sshd $(VENV)/.project .tools/sam/.installed .tools/ministack/.installed ## Install what is missing
 
