@@ -233,6 +233,15 @@ def test_only_providers_with_the_customer_are_asked():
     assert asked(world) == {(BANK, PROVIDER)}
 
 
+def test_a_new_provider_of_an_institution_that_is_not_only_live_is_not_asked():
+    """Only mode live asks in the dark: in mode both the night and the pushes are to bring the new provider's loans."""
+    world = two_providers()
+    del world.partners.as_of[BANK, provider_of(BANK, 1)]
+    world.store(loan(1), person=PARTNER)
+    world.found(PARTNER)
+    assert asked(world) == {(BANK, PROVIDER)}
+
+
 def test_something_of_a_provider_that_only_pushes_has_all_others_asked():
     """Nobody knows which of the others carries the loan that it told of; their answers cover its push."""
     world = LookupWorld(bank(BANK, server(BANK), server(BANK, 1), server(BANK, 2, url=None)))
@@ -364,7 +373,7 @@ def test_who_had_no_fair_time_has_not_failed():
 
 
 def test_who_waited_for_a_thread_has_not_failed():
-    """Asking is bounded; what was not begun by the deadline is unanswered, and nobody's fault."""
+    """Asking is bounded; what was not begun by the deadline is unanswered, nobody's fault, and never asked."""
     world = LookupWorld(bank(), bank(OTHER_BANK), clock=time.monotonic, threads=AskingThreads(1), fair_seconds=0.001)
     world.store(loan(100))
     world.store(loan(200), of=OTHER_BANK)
@@ -375,6 +384,8 @@ def test_who_waited_for_a_thread_has_not_failed():
     ]
     assert world.breaker.verdicts() == [("failed", BANK, PROVIDER)]
     world.servers.closing.set()
+    time.sleep(0.02)
+    assert asked(world) == {(BANK, PROVIDER)}
 
 
 def test_institutions_are_asked_side_by_side():
@@ -434,6 +445,15 @@ def test_times_are_read_before_items():
     world = LookupWorld(bank())
     world.found()
     assert world.order == ["times", "items"]
+
+
+def test_institutions_come_by_their_id():
+    """Whatever the order in which they are set up, stored, or answer."""
+    world = LookupWorld(bank(OTHER_BANK), bank(THIRD_BANK), bank())
+    for name in (OTHER_BANK, BANK, THIRD_BANK):
+        world.store(loan(1), of=name)
+        world.answers(loan(1), of=name)
+    assert [debt.institution for debt in world.found()] == sorted([BANK, OTHER_BANK, THIRD_BANK])
 
 
 def test_each_person_gets_their_own():
