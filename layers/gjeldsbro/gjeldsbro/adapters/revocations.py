@@ -4,7 +4,7 @@
 pk                          sk                      what
 ==========================  ======================  ===================================================================
 ``REVOCATION``              issuer                  name, address, the issuer's certificate, the list in use, last try
-``REVOKED#{issuer}``        chunk, ``0`` to ``f``   digests of the serial numbers (domain.revocation), nextUpdate
+``REVOKED#{issuer}``        chunk, ``0`` to ``f``   digests of serial numbers (domain.revocation), its times
 ==========================  ======================  ===================================================================
 
 ``issuer`` is that of a Caller: the SHA-256 of the issuer's name. A chunk is written only over one of an older list or
