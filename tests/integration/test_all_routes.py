@@ -8,6 +8,7 @@ import base64
 import json
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -29,6 +30,32 @@ ENTITLED = {
     ("POST", "/debt-search/v1/search"): {LENDER},
 }
 """Who may use a route at all. What it may have there is the subject of other tests."""
+
+OF_ALL = (200, 401, 403, 404, 405, 413, 429, 500, 502, 503, 504)
+ANSWERS = {
+    ("POST", "/debt-information/v1/loans"): {*OF_ALL, 400, 415},
+    ("GET", "/debt-information/v1/connection"): {*OF_ALL},
+    ("POST", "/debt-search/v1/search"): {*OF_ALL, 204, 400, 415},
+}
+"""Every status that a route can answer with, API Gateway's own included."""
+
+SHOWN_BY = {
+    200: ("test_all_routes.py", "test_whoever_is_entitled_gets_an_answer"),
+    204: ("test_search_debt.py", "204"),
+    400: ("test_all_routes.py", "test_a_body_that_is_no_message_is_refused"),
+    401: ("test_all_routes.py", "test_whoever_has_no_name_gets_nowhere"),
+    403: ("test_all_routes.py", "test_whoever_is_not_registered_gets_nothing"),
+    404: ("test_all_routes.py", "test_another_method_is_405_and_another_path_404"),
+    405: ("test_all_routes.py", "test_another_method_is_405_and_another_path_404"),
+    413: ("test_all_routes.py", "test_a_body_that_is_no_message_is_refused"),
+    415: ("test_all_routes.py", "test_a_body_that_is_not_declared_as_json_is_415"),
+    429: ("test_all_routes.py", "test_a_caller_over_its_number_is_429"),
+    500: ("test_all_routes.py", "test_a_fault_of_ours_is_500_and_tells_nothing"),
+    502: ("test_gateway.py", "test_what_goes_wrong_behind_the_gateway"),
+    503: ("test_all_routes.py", "test_a_store_that_is_not_there_is_503"),
+    504: ("test_gateway.py", "test_what_goes_wrong_behind_the_gateway"),
+}
+"""Which test shows the status with its body, for every route that has it."""
 
 OWN = [route for route in routes() if route.method != "ANY"]
 WITH_BODY = [route for route in OWN if route.method == "POST"]
@@ -78,6 +105,25 @@ def answer_of(route: Route, asked):
 def test_who_may_use_a_route_is_written_down():
     """A new route is thought about here before it is deployed."""
     assert {(route.method, route.path) for route in OWN} <= ENTITLED.keys()
+
+
+def test_every_answer_is_listed_described_and_shown():
+    """The lists above are those of the API's description, and each status in them has its test."""
+    described = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))["paths"]
+    listed = {}
+    for route in OWN:
+        statuses = {int(status) for status in described[route.path][route.method.lower()]["responses"]}
+        assert statuses == ANSWERS[route.method, route.path], route
+        listed |= {status: SHOWN_BY[status] for status in statuses}
+    for file, test in listed.values():
+        assert test in (Path(__file__).parent / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("route", OWN)
+def test_whoever_is_entitled_gets_an_answer(registered, route):
+    """The sample event of each route, from somebody who may use it: the other tests fail for no other reason."""
+    for organisation in ENTITLED[route.method, route.path]:
+        assert answer_of(route, event(route, seid_2(organisation)))[0] in {200, 204}
 
 
 def walk(pem):
