@@ -101,6 +101,7 @@ def test_another_institutions_customer_is_refused(named):
         pytest.param(organization(customer(), customer()), ("/customers", Rule.ONE_CUSTOMER), id="two customers"),
         pytest.param(organization() | {"loans": []}, ("", Rule.ONE_SHAPE), id="both shapes"),
         pytest.param(organization() | customer(), ("", Rule.ONE_SHAPE), id="both shapes, whole"),
+        pytest.param(organization() | {"customerID": spec.CUSTOMER}, ("", Rule.ONE_SHAPE), id="both shapes, half"),
         pytest.param(
             organization(customer(), provider="9908:985815534"), ("/providerID", Rule.OTHER_PROVIDER), id="provider"
         ),

@@ -62,10 +62,10 @@ def _check_provider(value: object, provider: str) -> None:
 
 def _with_prefix(element: object, institution: str) -> object:
     """The customer with its institution named as we name it, if nothing but a foreign one's prefix is missing."""
-    prefix, colon, number = institution.partition(":")
-    if not colon or not isinstance(element, Mapping) or element.get("financialInstitutionID") != number:
-        return element
-    return {**element, "financialInstitutionID": f"{prefix}:{number}"}
+    number = institution.rpartition(":")[2]
+    if isinstance(element, Mapping) and element.get("financialInstitutionID") == number:
+        return {**element, "financialInstitutionID": institution}
+    return element
 
 
 def _fault(place: str, rule: Rule) -> InvalidMessageError:
