@@ -125,6 +125,9 @@ def test_a_list_that_cannot_be_used_is_not_configured(put, refresh, server, aws)
     server.give(7)
     put()
     before = items(aws)
+    server.give(this_update=NOW - 2 * HOUR)
+    with pytest.raises(RevocationListError, match="older list"):
+        put()
     server.response = answer(b"", status="404 Not Found")
     with pytest.raises(RevocationListError, match="HTTP 404"):
         put(url=f"{server.url}/elsewhere")
@@ -143,10 +146,11 @@ def test_a_newer_list_takes_the_place_of_the_older_one(put, refresh, revocations
 
 
 def test_the_same_list_is_not_written_again(put, refresh, revocations, aws):
-    """An unchanged list costs one write: when it was read last."""
+    """An unchanged list costs one write: when it was read last, so that its server does not seem to fail."""
     put()
-    before = items(aws)
+    before, (first,) = items(aws), revocations.lists()
     assert refresh()["lists"][0]["status"] == "unchanged"
+    assert revocations.lists()[0].read_at > first.read_at
     after = items(aws)
     assert {key for key in after if after[key] != before[key]} == {("REVOCATION", caller(1).issuer)}
 
@@ -157,7 +161,7 @@ def test_the_same_list_is_not_written_again(put, refresh, revocations, aws):
         (lambda s: setattr(s, "response", answer(b"", status="503 Busy")), "HTTP 503"),
         (lambda s: setattr(s, "response", answer(b"", status="302 Found", Location="http://x/")), "redirects"),
         (lambda s: setattr(s, "response", answer(b"<!DOCTYPE html>", Content_Type="text/html")), "a web page"),
-        (lambda s: setattr(s, "response", s.response[:-40]), "breaks off|cannot be fetched"),
+        (lambda s: setattr(s, "response", s.response[:-40]), "the answer breaks off"),
         (lambda s: setattr(s, "response", answer(b"x", Content_Encoding="gzip")), "compresses"),
         (lambda s: setattr(s, "response", b""), "connection fails"),
         (lambda s: s.give(this_update=NOW - 9 * HOUR, next_update=NOW - HOUR), "has ended"),
@@ -182,7 +186,7 @@ def test_a_bad_list_changes_nothing_but_the_record_of_the_try(
     assert failed.checked_at > good.checked_at
     assert (failed.this_update, failed.read_at, failed.count) == (good.this_update, good.read_at, good.count)
     assert failed.problem == told["lists"][0]["problem"]
-    assert [word for word in text.split("|") if word in failed.problem]
+    assert text in failed.problem
     assert "REVOCATION_LIST_FAILED" in log_stream.getvalue()
     after = items(aws)
     assert {key[0] for key in after if after[key] != before[key]} == {"REVOCATION"}
@@ -203,6 +207,9 @@ def test_a_server_that_is_not_there_and_one_that_never_ends(put, refresh, revoca
             sleep(0.01)
 
     server.script = drip
+    assert refresh()["lists"][0]["problem"] == "the server is too slow"
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"  # its end is that of the connection
+    server.script = lambda stream, _: (stream.sendall(head + b"0"), stream.recv(1))
     assert refresh()["lists"][0]["problem"] == "the server is too slow"
     server.script = lambda stream, _: stream.recv(1)
     assert refresh()["lists"][0]["problem"] == "the server is too slow"

@@ -61,14 +61,13 @@ def _read(response: requests.Response, limits: Limits) -> bytes:
         data += chunk
         if len(data) > limits.size:
             raise RevocationListError(f"the list has more than {limits.size >> 20} MiB")
-    length = response.headers.get("Content-Length", "")
-    if length.isascii() and length.isdigit() and len(data) < int(length):
-        raise RevocationListError("the answer breaks off")
     return bytes(data)
 
 
 def _plain_name(exc: Exception) -> str:
     match exc:
+        case urllib3.exceptions.ProtocolError():  # while reading: before that, requests names it otherwise
+            return "the answer breaks off"
         case requests.exceptions.SSLError():
             return "TLS fails"
         case requests.Timeout():
