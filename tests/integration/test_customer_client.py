@@ -675,6 +675,23 @@ def test_a_connection_with_anything_left_on_it_is_not_kept(serve, make, first) -
     assert client.ask(provider, FI, CUSTOMER, time.monotonic() + 5) == ()
 
 
+def test_an_answer_that_nobody_asked_for_is_never_read(serve, make) -> None:
+    """It came after the one that was asked for, and would be taken for the answer to the next question."""
+
+    def twice(stream: socket.socket, _: str) -> None:
+        stream.sendall(answer(body(one()), keep=True))
+        time.sleep(0.05)
+        stream.sendall(answer(GOOD, keep=True))
+
+    server = serve(twice, answer(body(one()), keep=True), keep=True)
+    client = make()
+    provider = Provider(PROVIDER, url=server.url)
+    assert client.ask(provider, FI, CUSTOMER, time.monotonic() + 5) == ()
+    time.sleep(0.2)
+    assert client.ask(provider, FI, CUSTOMER, time.monotonic() + 5) == ()
+    assert server.connections == 2
+
+
 def test_an_idle_connection_is_given_up(serve, ask, kept, monkeypatch) -> None:
     """By the clock and by the calendar: a frozen function's clock may have stood still."""
     server = serve(answer(GOOD, keep=True), keep=True)
@@ -714,7 +731,7 @@ def test_nothing_is_left_open_by_a_client_that_is_no_more(serve) -> None:
     assert connection.sock is None
 
 
-def test_a_time_out_ends_all_kept_connections_to_that_server(serve, make, over) -> None:
+def test_a_time_out_ends_all_kept_connections_to_that_server(serve, make, kept, over) -> None:
     """What made one of them hang makes the others hang: each would cost the next lookups half of their time."""
     both = Barrier(2)
 
@@ -729,9 +746,9 @@ def test_a_time_out_ends_all_kept_connections_to_that_server(serve, make, over) 
     with ThreadPoolExecutor(2) as threads:
         for done in [threads.submit(client.ask, provider, FI, CUSTOMER, time.monotonic() + 5) for _ in range(2)]:
             assert done.result() == (CARD_READ,)
-    assert server.connections == 2
+    assert (server.connections, len(kept._idle)) == (2, 2)
     assert client.ask(provider, FI, CUSTOMER, time.monotonic() + 1) == (CARD_READ,)
-    assert server.connections == 3
+    assert (server.connections, len(kept._idle)) == (3, 1)
     assert client.ask(provider, FI, CUSTOMER, time.monotonic() + 1) == (CARD_READ,)
     assert server.connections == 3
 

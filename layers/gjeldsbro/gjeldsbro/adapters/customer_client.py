@@ -122,16 +122,16 @@ class CustomerClient:
         limits = self._limits
         deadline -= limits.early_seconds
         pauses = iter(limits.pauses)
-        timed_out, first = False, True
+        timed_out = False
         while True:
             left = deadline - monotonic()
             if left < limits.least_seconds:
                 raise InstitutionUnavailableError("no answer in time")
             seconds = left if timed_out else max(left / 2, min(left, limits.first_seconds))
             try:
-                return self._try(server, target, headers, monotonic() + seconds, fresh=not first)
+                return self._try(server, target, headers, monotonic() + seconds)
             except TimeoutError:
-                # Whatever held this connection up may hold the others up too.
+                # Whatever held this connection up may hold the others up too: the next try gets a new one.
                 self._connections.forget(server)
                 if timed_out:
                     raise InstitutionUnavailableError("no answer in time") from None
@@ -143,10 +143,9 @@ class CustomerClient:
                 if wait is None or deadline - monotonic() - wait < limits.least_seconds:
                     raise InstitutionUnavailableError(str(exc)) from None
                 self._pause(wait)
-            first = False
 
-    def _try(self, server: Server, target: str, headers: dict[str, str], deadline: float, *, fresh: bool) -> bytes:
-        with _translated(), self._connections.get(server, target, headers, deadline, fresh=fresh) as answer:
+    def _try(self, server: Server, target: str, headers: dict[str, str], deadline: float) -> bytes:
+        with _translated(), self._connections.get(server, target, headers, deadline) as answer:
             return read_answer(answer.status, answer.headers, answer.chunks(), self._limits.body).content
 
     def _address(self, provider: Provider, institution: str) -> tuple[Server, str]:

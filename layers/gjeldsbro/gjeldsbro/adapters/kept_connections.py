@@ -79,16 +79,14 @@ class KeptConnections:
         self._lock = Lock()
 
     @contextmanager
-    def get(
-        self, server: Server, target: str, headers: Mapping[str, str], deadline: float, *, fresh: bool = False
-    ) -> Iterator[Answer]:
+    def get(self, server: Server, target: str, headers: Mapping[str, str], deadline: float) -> Iterator[Answer]:
         """Send a GET request and give the answer to the block, until ``deadline`` (``time.monotonic()``).
 
-        ``fresh`` does not use a kept connection. One that proves to have been closed by the server is replaced by a
-        new one at once: that is no failure. Raises TimeoutError at the deadline, OSError (which ssl.SSLError is) and
-        HTTPException; ValueError for a server or target that cannot be one. Their texts can hold what the server sent.
+        A kept connection that proves to have been closed by the server is replaced by a new one at once: that is no
+        failure. Raises TimeoutError at the deadline, OSError (which ssl.SSLError is) and HTTPException; ValueError for
+        a server or target that cannot be one. Their texts can hold what the server sent.
         """
-        connection = None if fresh else self._take(server)
+        connection = self._take(server)
         response = None
         if connection is not None:
             try:
