@@ -36,7 +36,7 @@ KEY = HashKey("1", b"k" * 64)
 STRANGER = "17912099997"
 NOW = datetime.now(UTC)
 STORED = Population(46, 120, 3, extracted_at=NOW - timedelta(hours=3))
-LIVE = STORED.changed(2, 60, extracted_at=NOW - timedelta(minutes=5))
+LIVE = STORED.changed(2, 60, extracted_at=NOW - timedelta(hours=1))
 INSTITUTIONS = [institution.institution for institution in STORED.institutions]
 
 

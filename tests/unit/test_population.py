@@ -7,6 +7,7 @@ import pytest
 from gjeldsbro.domain.identity_numbers import customer_id_fault, institution_fault, provider_fault
 from gjeldsbro.domain.timestamps import normalise
 from gjeldsbro_population import Population, make_institutions, package_content, pages, ssn_list, write_dataset
+from gjeldsbro_population.expectation import disclosed
 from gjeldsbro_population.identity import broken
 
 SEED = 4
@@ -220,6 +221,23 @@ def test_a_package_compares_equal_to_what_is_expected_of_it(population):
     assert package_content({"customers": [{"customerID": number, "loans": loans[1:]}]}) != expected
     with pytest.raises(ValueError, match="twice"):
         package_content({"customers": [document["customers"][0]] * 2})
+
+
+def test_a_lookup_compares_equal_to_what_is_expected_of_it(population, later):
+    """Loans as they are now, and as the register has them where an institution is down, each with its source."""
+    number = next(one for one in population.customer_ids if len(population.expected_loans(one)) > 1)
+    down, *others = population.expected_loans(number)
+    entries = [
+        {"source": "register" if institution == down else "institution", "loan": {**loan, "accountID": "1"}}
+        for institution in (down, *others)
+        for loan in (population if institution == down else later).expected_loans(number).get(institution, [])
+    ]
+    missing = {"source": "none", "loan": None}
+    expected = population.expected_lookup(number, live=later, down=[down])
+    assert disclosed([*reversed(entries), missing]) == expected
+    assert disclosed(entries[1:]) != expected
+    entries[0]["source"] = "institution"
+    assert disclosed(entries) != expected
 
 
 def test_pages_hold_each_customer_once_and_numbers_in_the_asked_form(population, tmp_path):

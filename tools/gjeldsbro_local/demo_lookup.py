@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -25,7 +25,7 @@ def look_up(demo: "Demo") -> None:
     """A lookup, what became of it on the person's record, and who is told nothing."""
     demo.step("Lookup by a lender")
     demo.put("lender", LENDER, "Långiverbanken AS")
-    later = demo.second_night.changed(3, LATER_PERCENT, extracted_at=datetime.now(UTC))
+    later = demo.second_night.changed(3, LATER_PERCENT, extracted_at=datetime.now(UTC) - timedelta(hours=1))
     pushed = {customer["customerID"] for message in demo.accepted for customer in message["customers"]}
     person, institutions = somebody_in_debt(demo.second_night, later, but=pushed, not_at=demo.refused[0])
     down = institutions[-1]
