@@ -280,10 +280,9 @@ def looked_up(parties: Parties, exported: Exported) -> LookedUp:
 
     The others say something else by now than in the night. A queue plays the notification service.
     """
-    later = parties.second_night.changed(3, 60, extracted_at=datetime.now(UTC) - timedelta(hours=1))
     pushed = {customer["customerID"] for message in parties.accepted for customer in message["customers"]}
-    person, institutions = somebody_in_debt(
-        parties.second_night, later, at=parties.down[0], but=pushed, not_at=parties.refused[0]
+    person, institutions, later = somebody_in_debt(
+        parties.second_night, at=parties.down[0], but=pushed, not_at=parties.refused[0]
     )
     queue = _subscribed(parties.stack)
     parties.simulator.serve(later)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import requests
 from rich.table import Table
@@ -20,14 +20,15 @@ REFERENCE = "application 2026-117"
 LATER_PERCENT = 60
 """So much of the population changes after the night: what institutions answer must differ from what is stored."""
 
+_NIGHTS = range(3, 23)
+
 
 def look_up(demo: "Demo") -> None:
     """A lookup, what became of it on the person's record, and who is told nothing."""
     demo.step("Lookup by a lender")
     demo.put("lender", LENDER, "Långiverbanken AS")
-    later = demo.second_night.changed(3, LATER_PERCENT, extracted_at=datetime.now(UTC) - timedelta(hours=1))
     pushed = {customer["customerID"] for message in demo.accepted for customer in message["customers"]}
-    person, institutions = somebody_in_debt(demo.second_night, later, but=pushed, not_at=demo.refused[0])
+    person, institutions, later = somebody_in_debt(demo.second_night, but=pushed, not_at=demo.refused[0])
     down = institutions[-1]
     demo.simulator.serve(later)
     demo.simulator.behave()
@@ -61,21 +62,34 @@ def look_up(demo: "Demo") -> None:
     demo.simulator.behave()
 
 
-def somebody_in_debt(
-    stored: Population, live: Population, *, but: Collection[str], not_at: str, at: str | None = None
-) -> tuple[str, list[str]]:
-    """A person with debt at three institutions, which has changed at each of them, and those institutions.
+class InDebt(NamedTuple):
+    """Somebody to look up: the person, the institutions where there is debt, and the population that they serve now."""
+
+    person: str
+    institutions: list[str]
+    later: Population
+
+
+def somebody_in_debt(stored: Population, *, but: Collection[str], not_at: str, at: str | None = None) -> InDebt:
+    """A person with debt at three institutions, which has changed at each of them since ``stored``.
 
     Of institutions that have one provider each, one of them ``at``, and not the one whose last dataset was refused;
     nobody of ``but``.
     """
     simple = {one.institution for one in stored.institutions if len(one.providers) == 1} - {not_at}
-    for person in stored.customer_ids:
-        before, now = stored.expected_loans(person), live.expected_loans(person)
-        if person in but or len(before) != 3 or not before.keys() <= simple or (at and at not in before):
-            continue
-        if all(packaged(now.get(at, [])) not in ([], packaged(loans)) for at, loans in before.items()):
-            return person, list(before)
+    known = {person: stored.expected_loans(person) for person in stored.customer_ids if person not in but}
+    candidates = {
+        person: loans
+        for person, loans in known.items()
+        if len(loans) == 3 and loans.keys() <= simple and at in {None, *loans}
+    }
+    for night in _NIGHTS:
+        # What is extracted has timestamps of the hour that follows, and none may be from the future.
+        later = stored.changed(night, LATER_PERCENT, extracted_at=datetime.now(UTC) - timedelta(hours=1))
+        for person, before in candidates.items():
+            now = later.expected_loans(person)
+            if all(packaged(now.get(one, [])) not in ([], packaged(loans)) for one, loans in before.items()):
+                return InDebt(person, list(before), later)
     raise ValueError("the population has nobody of that kind")
 
 
