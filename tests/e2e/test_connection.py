@@ -4,9 +4,9 @@ BANK = "920013015"
 CONNECTION = "/debt-information/v1/connection"
 
 
-def ask(parties, organisation: str | None):
+def ask(parties, organisation: str | None, **certificate):
     """The answer to an organisation's connection check."""
-    return parties.call("GET", CONNECTION, certificate=parties.certificate(organisation))
+    return parties.call("GET", CONNECTION, certificate=parties.certificate(organisation, **certificate))
 
 
 def test_a_provider_sees_its_own_deliveries(parties, nights, pushed) -> None:
@@ -20,7 +20,20 @@ def test_a_provider_sees_its_own_deliveries(parties, nights, pushed) -> None:
     (entry,) = body["institutions"]
     assert entry["lastPush"][:10] == body["timestamp"][:10]
     assert entry["dataset"]["lastAccepted"] is not None
-    assert entry["dataset"]["lastRun"]["status"] == "loaded"
+    assert entry["dataset"]["lastRun"]["status"] in {"loaded", "unchanged"}
+
+
+def test_a_refused_dataset_is_told_with_its_places(parties, nights) -> None:
+    """What the operator's report says of it, its own provider reads by itself; here a Swedish one."""
+    prefix, _, number = parties.refused[1].partition(":")
+    assert prefix == "0007"
+    (entry,) = ask(parties, f"NTRSE-{number}", country="SE").json()["institutions"]
+    told = entry["dataset"]["lastRun"]
+    outcome = nights.second[parties.refused]
+
+    assert (entry["financialInstitutionID"], entry["providerID"]) == parties.refused
+    assert (told["status"], told["violations"]) == ("refused", outcome["violations"])
+    assert entry["dataset"]["lastAccepted"] is not None
 
 
 def test_a_stranger_reads_what_its_certificate_names(parties) -> None:

@@ -236,6 +236,7 @@ def test_faults_of_ours_show_nothing(log_stream):
         answer = failing(error).handle(request("{}", pem=seid_2(BANK)), CONTEXT)
 
         assert refusal(answer) == (500, "internal error; send the message again later")
+        assert answer["headers"]["Retry-After"] == "30"
     assert "UNEXPECTED_ERROR" in log_stream.getvalue()
     assert SECRET not in log_stream.getvalue()
 
@@ -256,7 +257,7 @@ def test_an_invocation_without_a_uuid_still_gets_one(api):
 
 def test_every_refusal_has_a_status_of_its_own_choice():
     """An error that the other party must mend is never answered as if it were ours, and the other way round."""
-    of_other_flows = {"SsnListError", "ReceiverRefusedError", "RefusedError"}
+    of_other_flows = {"SsnListError", "ReceiverRefusedError", "RevocationListError", "RefusedError"}
     classes = [*vars(errors).values(), *vars(api_errors).values()]
     kinds = [kind for kind in classes if isinstance(kind, type) and issubclass(kind, errors.RefusedError)]
     for kind in kinds:

@@ -74,6 +74,7 @@ def test_every_status_is_described(name: str, operation: dict[str, Any]) -> None
     possible = own_statuses() | gateway.keys()
     assert told <= possible <= MEANINGS.keys()
     assert possible - told <= (set() if "requestBody" in operation else {400, 415})
+    assert all("Retry-After" in operation["responses"][str(status)]["headers"] for status in told if status >= 429)
     for status, headers in gateway.items():
         if status in told:
             assert headers <= operation["responses"][str(status)].get("headers", {}).keys()

@@ -22,17 +22,19 @@ _GATEWAY_ERROR = "GatewayErrorResponse"
 _HEADERS = {
     "Retry-After": {
         "description": "Seconds to wait before sending again.",
+        "required": True,
         "schema": {"type": "integer", "minimum": 1},
     },
     "Allow": {"description": "The methods that this path has.", "required": True, "schema": {"type": "string"}},
 }
-_OWN_HEADERS = {405: {"Allow"}, 429: {"Retry-After"}, 503: {"Retry-After"}}
+_OWN_HEADERS = {405: {"Allow"}, 429: {"Retry-After"}, 500: {"Retry-After"}, 503: {"Retry-After"}}
 _DESCRIPTION = """\
 For financial institutions that report to this debt information company, for lenders that look people up, and for their
 service providers. The interface is API-DEBT-FI 1.2.0 ("SPEC"); the numbers behind "SPEC" are its chapters.
 
 Who you are is read from your client certificate and from nothing else. Bodies are JSON in UTF-8. Fields that are not
-described are ignored in what you send, and may be added to what we answer."""
+described are ignored in what you send, and may be added to what we answer. An integer is written without a decimal
+point: `1.0` is refused."""
 
 type Mode = Literal["validation", "serialization"]
 

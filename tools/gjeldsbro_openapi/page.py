@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from gjeldsbro.domain import timestamps
+from gjeldsbro.domain import fields, timestamps
 from gjeldsbro_openapi.functions import ROOT
 from gjeldsbro_openapi.statuses import MEANINGS
 
@@ -112,6 +112,7 @@ def text(document: Mapping[str, Any]) -> str:
         error_model=_model("ErrorResponse", schemas["ErrorResponse"]),
         error_example=_json(_example(document, "400")),
         gateway_example=_json(_example(document, "504")),
+        **_gateway_statuses(document),
     )
 
 
@@ -151,7 +152,7 @@ def _shown(value: str, *, both: bool) -> str:
 
 def _string(schema: Mapping[str, Any]) -> str:
     pattern = schema.get("pattern")
-    if pattern is None:
+    if pattern in {None, fields.TEXT_PATTERN}:
         if schema.get("format") == "uuid":
             return "UUID"
         most = schema.get("maxLength")
@@ -236,7 +237,7 @@ def _model(name: str, schema: Mapping[str, Any]) -> Model:
     required = schema.get("required", ())
     fields = [
         Field(field, field in required, form(inner), _inline(inner.get("description", "")))
-        for field, inner in schema["properties"].items()
+        for field, inner in sorted(schema["properties"].items(), key=lambda named: named[0] != "type")
     ]
     return Model(name, _inline(schema.get("description", "")), fields)
 
@@ -273,7 +274,7 @@ def _name_of(schema: Mapping[str, Any]) -> str:
 def _curl(method: str, path: str, *, has_body: bool) -> str:
     lines = ["curl --cert client.pem --key client.key"]
     if has_body:
-        lines.append("--header 'Content-Type: application/json' --data @message.json")
+        lines.append("--header 'Content-Type: application/json' --data-binary @message.json")
     elif method != "get":
         lines.append(f"--request {method.upper()}")
     return " \\\n  ".join([*lines, f"{HOST}{path}"])
@@ -297,6 +298,18 @@ def _python(method: str, path: str, *, has_body: bool, answers: list[Answer]) ->
         "print(told)",
     ]
     return "\n".join(lines)
+
+
+def _gateway_statuses(document: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The statuses that API Gateway can answer with, and those that nobody else does."""
+    found: dict[str, set[str]] = {"sometimes": set(), "always": set()}
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+                if "GatewayErrorResponse" in _references(schema):
+                    found["sometimes" if "anyOf" in schema else "always"].add(status)
+    return {"sometimes": sorted(found["sometimes"]), "always": sorted(found["always"] - found["sometimes"])}
 
 
 def _example(document: Mapping[str, Any], status: str) -> Any:

@@ -15,7 +15,9 @@ from gjeldsbro.errors import (
 )
 
 RETRY_AFTER_SECONDS = 30
-"""When to send again after 503: a throttled table has usually scaled by then."""
+"""When to send again after 500 and 503: a throttled table has usually scaled by then."""
+
+_LATER = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 _NOT_TXT = re.compile(r"[^ -~]")
 
@@ -63,9 +65,9 @@ def error_answer(error: GjeldsbroError) -> ErrorAnswer:
     status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
     match status:
         case 500:
-            return ErrorAnswer(500, "internal error; send the message again later", {})
+            return ErrorAnswer(500, "internal error; send the message again later", _LATER)
         case 503:
-            return ErrorAnswer(503, "temporarily unavailable; send again", {"Retry-After": str(RETRY_AFTER_SECONDS)})
+            return ErrorAnswer(503, "temporarily unavailable; send again", _LATER)
     headers: dict[str, str] = {}
     if isinstance(error, UnknownMethodError):
         headers["Allow"] = ", ".join(error.allowed)

@@ -26,6 +26,9 @@ _CO_BORROWER: dict[str | int, int] = {"0": 0, "1": 1, "2": 2, 0: 0, 1: 1, 2: 2}
 _CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Also the line and paragraph separators, which are line ends, and lone surrogates, which are not text."""
 
+TEXT_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+"""The same for those who read the interface's description; in UTF-8 there are no surrogates anyway."""
+
 
 class Circumstances(NamedTuple):
     """What the rules depend on beside the message: which customer numbers are let in, and what time it is."""

@@ -66,7 +66,7 @@ _Digits11 = Annotated[str, Field(pattern="^[0-9]{11}$", min_length=11, max_lengt
 _InstitutionForm = Annotated[str, Field(pattern="^([0-9]{9}|[0-9]{4}:[0-9A-Za-z-]{1,35})$", max_length=40)]
 _ProviderForm = Annotated[str, Field(pattern="^[0-9]{4}:[0-9A-Za-z-]{1,35}$", max_length=40)]
 _AccountForm = Annotated[str, Field(min_length=1, max_length=fields.ACCOUNT_ID_LENGTH)]
-_AccountNameForm = Annotated[str, Field(max_length=fields.ACCOUNT_NAME_LENGTH)] | None
+_AccountNameForm = Annotated[str, Field(max_length=fields.ACCOUNT_NAME_LENGTH, pattern=fields.TEXT_PATTERN)] | None
 
 Amount = Annotated[
     int,
@@ -131,9 +131,9 @@ class Loan(SpecModel):
 
 
 class RepaymentLoan(Loan):
-    """SPEC 4.2.3."""
+    """A loan that is paid back in terms (SPEC 4.2.3)."""
 
-    type: Literal["repaymentLoan"]
+    type: Literal["repaymentLoan"] = Field(description="Tells it from the other types of loan.")
     original_balance: Amount = Field(description="The amount that was granted, in øre.")
     balance: Amount = Field(description="What is left, in øre; 0 if the institution owes the customer.")
     terms: Terms = Field(description="Remaining terms in months.")
@@ -157,9 +157,9 @@ class RepaymentLoan(Loan):
 
 
 class CreditFacility(Loan):
-    """SPEC 4.2.4."""
+    """Credit that can be drawn up to a limit and paid back again (SPEC 4.2.4)."""
 
-    type: Literal["creditFacility"]
+    type: Literal["creditFacility"] = Field(description="Tells it from the other types of loan.")
     credit_limit: Amount = Field(description="The most that may be drawn, in øre.")
     interest_bearing_balance: Amount = Field(description="In øre; 0 if the institution owes the customer.")
     non_interest_bearing_balance: Amount = Field(description="In øre; 0 if the institution owes the customer.")
@@ -183,9 +183,9 @@ class CreditFacility(Loan):
 
 
 class ChargeCard(Loan):
-    """SPEC 4.2.5."""
+    """A card whose bill is due as a whole (SPEC 4.2.5)."""
 
-    type: Literal["chargeCard"]
+    type: Literal["chargeCard"] = Field(description="Tells it from the other types of loan.")
     interest_bearing_balance: Amount = Field(description="In øre; 0 if the institution owes the customer.")
     non_interest_bearing_balance: Amount = Field(description="In øre; 0 if the institution owes the customer.")
 
@@ -248,11 +248,11 @@ class Response(SpecModel):
 
 
 class SuccessResponse(Response):
-    """SPEC 4.3."""
+    """The message was received, and is dealt with (SPEC 4.3)."""
 
 
 class ErrorResponse(Response):
-    """SPEC 4.4."""
+    """What is wrong (SPEC 4.4)."""
 
     error_message: str = Field(description="What is wrong, in printable ASCII.")
 
