@@ -41,6 +41,7 @@ class Field(NamedTuple):
 
     name: str
     required: bool
+    default: str | None
     form: Markup
     description: Markup
 
@@ -132,7 +133,7 @@ def form(schema: Mapping[str, Any]) -> Markup:  # noqa: PLR0911  # one return fo
             listed = Markup(", ").join(Markup("<code>{}</code>").format(_shown(value, both=both)) for value in texts)
             return listed + (Markup(", as integer or string") if both else Markup())
         case {"type": "array", "items": items}:
-            most = f", {schema['maxItems']:,} at most" if "maxItems" in schema else ""
+            most = f", at most {schema['maxItems']:,}" if "maxItems" in schema else ""
             least = ", at least one" if schema.get("minItems") else ""
             return Markup("list of {}{}{}").format(form(items), least, most)
         case {"type": "string"}:
@@ -158,7 +159,8 @@ def _string(schema: Mapping[str, Any]) -> str:
         most = schema.get("maxLength")
         if most is None:
             return "text"
-        return f"text, {schema['minLength']} to {most} characters" if "minLength" in schema else f"text, {most} at most"
+        least = f"{schema['minLength']} to" if "minLength" in schema else "at most"
+        return f"text, {least} {most} characters"
     if digits := _DIGITS.fullmatch(pattern):
         return f"string of 1 to {digits[1]} digits"
     if digits := _SHOWN_DIGITS.fullmatch(pattern):
@@ -171,7 +173,7 @@ def _integer(schema: Mapping[str, Any]) -> str:
     most = schema.get("maximum", schema.get("exclusiveMaximum", 1) - 1)
     if least is not None and most:
         return "integer" if least == 0 else f"integer from {least:,} to {most:,}"
-    return "integer" if least is None else f"integer from {least}"
+    return "integer" if not least else f"integer from {least}"
 
 
 def _operations(document: Mapping[str, Any]) -> Iterator[Operation]:
@@ -236,10 +238,15 @@ def _error_rows(operations: list[Operation]) -> Iterator[ErrorRow]:
 def _model(name: str, schema: Mapping[str, Any]) -> Model:
     required = schema.get("required", ())
     fields = [
-        Field(field, field in required, form(inner), _inline(inner.get("description", "")))
+        Field(field, field in required, _default(inner), form(inner), _inline(inner.get("description", "")))
         for field, inner in sorted(schema["properties"].items(), key=lambda named: named[0] != "type")
     ]
     return Model(name, _inline(schema.get("description", "")), fields)
+
+
+def _default(schema: Mapping[str, Any]) -> str | None:
+    """What is taken for a field that is left out, where that is not nothing."""
+    return json.dumps(schema["default"]) if schema.get("default") else None
 
 
 def _reached(names: list[str], schemas: Mapping[str, Any]) -> list[str]:
