@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 from functions.check_connection import check_connection
 from functions.receive_push import receive_push
+from functions.search_debt import search_debt
 from functions.show_customer import show_customer
+from functions.show_lookups import show_lookups
 from tests.cloudformation import ROOT, statements
 from tests.integration.test_show_customer import CONTEXT
 
 from gjeldsbro.adapters import aws as aws_clients
-from gjeldsbro.services.ports import Institution, Provider
+from gjeldsbro.lookup_wiring import CONNECTIONS
+from gjeldsbro.services.ports import Institution, Lender, Provider
+from gjeldsbro_population import Population
+from gjeldsbro_simulator import Simulator
 
 
 def _allowed(rights: str) -> set[tuple[str, str]]:
@@ -44,28 +49,60 @@ def _covers(right: tuple[str, str], request: tuple[str, str]) -> bool:
     return right[0] == request[0] and fnmatchcase(request[1], right[1])
 
 
+@pytest.fixture
+def asked(aws) -> set[tuple[str, str]]:
+    """The (verb, partition key) of every request to the PartnerTable from now on."""
+    requests: set[tuple[str, str]] = set()
+
+    def note(params: dict[str, Any], model: Any, **_: Any) -> None:
+        if params["TableName"] == aws["PARTNER_TABLE"]:
+            requests.add((model.name, _partition(params)))
+
+    aws_clients.dynamodb().meta.events.register("before-parameter-build.dynamodb", note)
+    return requests
+
+
+def _invoke(function: Any) -> Any:
+    """What a function makes of its sample event."""
+    getattr(function, "_secrets", _nothing).cache_clear()
+    name = function.__name__.rpartition(".")[2]
+    return function.lambda_handler(json.loads((ROOT / "events" / f"{name}.json").read_text()), CONTEXT)
+
+
 @pytest.mark.parametrize(
     ("function", "rights"),
     [
         (receive_push, "ReceivePushRights"),
         (check_connection, "CheckConnectionRights"),
         (show_customer, "ShowCustomerRights"),
+        (show_lookups, "ShowLookupsRights"),
     ],
 )
-def test_a_function_asks_the_partner_table_for_what_it_may_have(aws, partners, function, rights) -> None:
+def test_a_function_asks_the_partner_table_for_what_it_may_have(partners, asked, function, rights) -> None:
     """No request has a partition key that the role's conditions leave out: AWS would refuse it, and only AWS."""
-    getattr(function, "_secrets", _nothing).cache_clear()
     partners.put_institution(Institution("920013015", "Testbanken AS", providers=(Provider("9908:920013015"),)))
-    asked: set[tuple[str, str]] = set()
-
-    def note(params: dict[str, Any], model: Any, **_: Any) -> None:
-        if params["TableName"] == aws["PARTNER_TABLE"]:
-            asked.add((model.name, _partition(params)))
-
-    aws_clients.dynamodb().meta.events.register("before-parameter-build.dynamodb", note)
-    name = function.__name__.rpartition(".")[2]
-    function.lambda_handler(json.loads((ROOT / "events" / f"{name}.json").read_text()), CONTEXT)
+    asked.clear()
+    _invoke(function)
     allowed = _allowed(rights)
     refused = {one for one in asked if not any(_covers(right, one) for right in allowed)}
     assert refused == set()
     assert [key for _, key in allowed if not any(fnmatchcase(partition, key) for _, partition in asked)] == []
+
+
+def test_a_lookup_asks_the_partner_table_for_what_it_may_have(partners, asked) -> None:
+    """As above, verb by verb, while an institution fails and then answers: the circuit breaker's items are in it."""
+    population = Population(1, people=5, institutions=1)
+    ((institution, provider),) = population.datasets
+    with Simulator(population) as server:
+        providers = (Provider(provider, url=server.url),)
+        partners.put_institution(Institution(institution, "Testbanken AS", providers=providers, lookup="live"))
+        partners.put_lender(Lender("920013015", "Testbanken AS", purposes=("creditApplication",)))
+        asked.clear()
+        server.misbehave(institution, "status:503")
+        assert _invoke(search_debt)["statusCode"] == 200
+        server.behave()
+        assert _invoke(search_debt)["statusCode"] == 204
+        CONNECTIONS.close()
+    allowed = _allowed("SearchDebtRights")
+    assert {one for one in asked if not any(_covers(right, one) for right in allowed)} == set()
+    assert {right for right in allowed if not any(_covers(right, one) for one in asked)} == set()

@@ -33,6 +33,7 @@ def look_up(demo: "Demo") -> None:
     demo.simulator.serve(later)
     demo.simulator.behave()
     demo.simulator.misbehave(down, "status:503")
+    demo.say(f"{down} is down, and what the others say has changed since the night")
     request = {"ssn": person, "referenceID": REFERENCE, "maxTimeToWait": 5000, "messageToCustomer": "Søknad om lån"}
     answer = search(demo, request, LENDER)
     demo.check("a registered lender is answered with 200", answer.status_code == 200)
