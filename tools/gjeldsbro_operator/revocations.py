@@ -28,8 +28,8 @@ def put(stack: Stack, arguments: argparse.Namespace) -> Result:
     new = {"name": described.name, "url": described.url, "certificate": described.certificate}
     (told,) = stack.invoke(_FUNCTION, {"put": new})["lists"]
     lines = [
-        f"{short} {described.name}: {told['revoked']} certificates are revoked, the list is in force until "
-        f"{moment(told['nextUpdate'])}. It counts within five minutes."
+        f"{short} {described.name}: in force until {moment(told['nextUpdate'])}, revoked certificates: "
+        f"{told['revoked']}. It counts within five minutes."
     ]
     return Result({**told, "url": described.url}, lines=lines)
 
