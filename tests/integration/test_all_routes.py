@@ -98,7 +98,7 @@ def answer_of(route: Route, asked):
     assert abs(datetime.fromisoformat(body["timestamp"]) - datetime.now(UTC)) < timedelta(minutes=1)
     assert body["errorMessage"].isascii()
     assert body["errorMessage"].isprintable()
-    assert ("Retry-After" in headers) is (status in {429, 503})
+    assert ("Retry-After" in headers) is (status == 429 or status >= 500)
     return status, body["errorMessage"], headers
 
 
