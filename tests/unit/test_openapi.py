@@ -1,6 +1,7 @@
 """The API's description: made from the handlers, committed as it is made, and true."""
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -88,6 +89,14 @@ def test_every_example_is_what_its_schema_says(name: str, operation: dict[str, A
     for body in bodies:
         content = body["content"]["application/json"]
         assert list(validator(content["schema"]).iter_errors(content["example"])) == []
+
+
+def test_the_guides_example_is_what_its_schema_says() -> None:
+    """What the guide for institutions shows of the connection check is a whole answer."""
+    guide = (document.ROOT / "docs" / "guide-for-institutions.md").read_text(encoding="utf-8")
+    (example,) = [text for text in re.findall(r"```json\n(.*?)```", guide, re.DOTALL) if '"organisation"' in text]
+    answer = DOCUMENT["components"]["schemas"]["ConnectionResponse"]
+    assert list(validator(answer).iter_errors(json.loads(example))) == []
 
 
 @pytest.mark.parametrize(

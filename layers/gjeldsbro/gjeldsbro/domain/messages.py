@@ -235,7 +235,9 @@ class Organization(SpecModel):
     provider_id: ProviderId = Field(
         description="Who delivers the data, according to ISO 6523: the organisation that its certificate names."
     )
-    customers: list[Customer] = Field(min_length=1, description="Each customer once per institution.")
+    customers: list[Customer] = Field(
+        min_length=1, description="Each customer once per institution; at most 1,000 in a push."
+    )
 
 
 class Response(SpecModel):
