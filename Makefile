@@ -26,8 +26,8 @@ test: setup ## All checks and tests
 	@$(MAKE) --no-print-directory lint
 	@$(PYTHON) -m pytest -n 2 --dist loadgroup
 
-bench: $(VENV)/.project ## The benchmarks: ratios against references measured in the same run
-	@$(PYTHON) -m tests.bench.run
+bench: $(VENV)/.project .tools/sam/.installed ## The benchmarks, or PARTS="data cold push lookup" of them, with their references
+	@$(PYTHON) -m tests.bench.run $(PARTS)
 
 docs: $(VENV)/.project ## The API's description, docs/openapi.json and docs/api/index.html, from the handlers
 	@$(PYTHON) -m gjeldsbro_openapi.main

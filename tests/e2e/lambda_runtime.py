@@ -19,6 +19,9 @@ from gjeldsbro_local import deployment, processes
 from gjeldsbro_local.stack import LocalStack, free_port
 
 _RAPID = deployment.ROOT / ".tools" / "sam" / "lib" / "python3.13" / "site-packages" / "samcli" / "local" / "rapid"
+RIE = _RAPID / f"aws-lambda-rie-{deployment.architecture()}"
+"""AWS's runtime interface emulator, which the SAM CLI brings along."""
+
 _RUNTIME = (
     "awslambdaric",
     "boto3",
@@ -65,7 +68,7 @@ def invoke(stack: LocalStack, function: str, event: bytes, runtime: Path) -> Ans
     handler = functions()[function]["Handler"]
     port, api_port = free_port(), free_port()
     command = [
-        str(_RAPID / f"aws-lambda-rie-{deployment.architecture()}"),
+        str(RIE),
         "--runtime-interface-emulator-address",
         f"127.0.0.1:{port}",
         "--runtime-api-address",

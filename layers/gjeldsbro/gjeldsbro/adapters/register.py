@@ -16,7 +16,7 @@ from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import batched
+from itertools import batched, chain, islice
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
@@ -206,10 +206,18 @@ class Register:
 
 
 def _in_parallel[T, R](work: Callable[[T], R], inputs: Iterable[T]) -> Iterator[R]:
-    """The results of ``work`` on each input, in order; never more than twice CONCURRENCY inputs are taken ahead."""
+    """The results of ``work`` on each input, in order; never more than twice CONCURRENCY inputs are taken ahead.
+
+    A single input, as most pushes and lookups have, is worked on without a thread: to start one takes longer.
+    """
+    rest = iter(inputs)
+    first = list(islice(rest, 2))
+    if len(first) < 2:
+        yield from map(work, first)
+        return
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         ahead: deque[Future[R]] = deque()
-        for value in inputs:
+        for value in chain(first, rest):
             ahead.append(pool.submit(work, value))
             if len(ahead) >= 2 * CONCURRENCY:
                 yield ahead.popleft().result()
