@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gjeldsbro.adapters.aws import dynamodb
+from gjeldsbro.adapters.aws import build_at_init, dynamodb
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.api.operations import Operation
 from gjeldsbro.api.requests import Request
@@ -20,6 +20,7 @@ class CheckSettings(Settings):
 
 
 api = Api(door=front_door)
+build_at_init(dynamodb)
 
 CONNECTION = Operation(
     "Check the connection",

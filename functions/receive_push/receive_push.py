@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from gjeldsbro.adapters.aws import dynamodb, secretsmanager
+from gjeldsbro.adapters.aws import build_at_init, dynamodb, secretsmanager
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.adapters.register import Register
 from gjeldsbro.adapters.secrets import Secrets
@@ -27,6 +27,7 @@ class PushSettings(Settings):
 
 
 api = Api(door=front_door)
+build_at_init(dynamodb, secretsmanager)
 
 PUSH = Operation(
     "Push changes",

@@ -3,6 +3,7 @@
 from time import monotonic
 from typing import Any
 
+from gjeldsbro.adapters import aws
 from gjeldsbro.api.operations import Operation
 from gjeldsbro.api.requests import Request
 from gjeldsbro.api.resolver import Api
@@ -12,6 +13,7 @@ from gjeldsbro.lookup_wiring import LookupSettings, debt_lookup
 from gjeldsbro.wiring import front_door
 
 api = Api(door=front_door)
+aws.build_at_init(aws.dynamodb, aws.secretsmanager, aws.kms, aws.events)
 
 SEARCH = Operation(
     "Look a person up",

@@ -104,6 +104,7 @@ assert callable({file.stem}.lambda_handler)
 NOT_AT_A_COLD_START = {
     "receive_push": {"boto3", "pydantic", "requests", "paramiko", "s3transfer"},
     "check_connection": {"boto3", "requests", "paramiko", "s3transfer"},
+    "search_debt": {"boto3", "requests", "paramiko", "s3transfer"},
 }
 """What the functions that somebody waits for must not import before they need it (decision record 0020)."""
 

@@ -5,6 +5,8 @@ They are botocore's own: of boto3, which wraps them, nothing else is needed, and
 """
 
 import gzip
+import os
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -86,6 +88,13 @@ def _session() -> botocore.session.Session:
     session = botocore.session.get_session()
     session.register_component("data_loader", _Loader())
     return session
+
+
+def build_at_init(*clients: Callable[[], object]) -> None:
+    """Build clients while Lambda starts the process, which has a whole processor then; elsewhere they wait for use."""
+    if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+        for client in clients:
+            client()
 
 
 def forget_clients() -> None:

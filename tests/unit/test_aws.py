@@ -1,10 +1,12 @@
-"""The DynamoDB item form: what goes in comes out."""
+"""AWS clients and the DynamoDB item form: ours are leaner than boto3's, and the same."""
 
 import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.loaders import Loader
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gjeldsbro.adapters import aws
 from gjeldsbro.adapters.aws import from_item, to_item
 
 VALUES = st.recursive(
@@ -28,3 +30,23 @@ def test_what_has_no_form_is_refused() -> None:
     """A float would come back as another number."""
     with pytest.raises(TypeError):
         to_item({"name": 0.1})
+
+
+@pytest.mark.parametrize("kind", ["service-2", "endpoint-rule-set-1", "paginators-1"])
+@pytest.mark.parametrize("service", aws._SERVICES)
+def test_services_are_described_as_botocore_reads_them(service: str, kind: str) -> None:
+    """The quicker loader leaves nothing out."""
+    assert aws._Loader().load_service_model(service, kind) == Loader().load_service_model(service, kind)
+
+
+@pytest.mark.parametrize(("variables", "built"), [({"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}, 1), ({}, 0)])
+def test_clients_are_built_early_in_lambda_only(monkeypatch, variables, built) -> None:
+    """Elsewhere, as in tests, where AWS is may not be known when a module is imported."""
+    monkeypatch.delenv("AWS_LAMBDA_RUNTIME_API", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    calls: list[int] = []
+
+    aws.build_at_init(lambda: calls.append(1))
+
+    assert len(calls) == built
