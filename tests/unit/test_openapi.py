@@ -99,6 +99,18 @@ def test_the_guides_example_is_what_its_schema_says() -> None:
     assert list(validator(answer).iter_errors(json.loads(example))) == []
 
 
+def test_the_lenders_guide_shows_a_request_and_an_answer() -> None:
+    """What a lender's developer copies from the guide is what the API takes, and what it answers."""
+    guide = (document.ROOT / "docs" / "guide-for-lenders.md").read_text(encoding="utf-8")
+    (request,) = re.findall(r"-d '\n(\{.*?\})'", guide, re.DOTALL)
+    (answer,) = re.findall(r"```json\n(.*?)```", guide, re.DOTALL)
+    for schema, example in (("SearchRequest", request), ("SearchResponse", answer)):
+        model = DOCUMENT["components"]["schemas"][schema]
+        assert list(validator(model).iter_errors(json.loads(example))) == []
+        fields_shown = set(re.findall(r"`(\w+)`", guide)) | json.loads(example).keys()
+        assert model["properties"].keys() <= fields_shown
+
+
 @pytest.mark.parametrize(
     ("field", "rule", "digits"),
     [("balance", fields.amount, 12), ("nominalInterestRate", fields.interest_rate, 6), ("terms", fields.terms, 3)],
