@@ -26,7 +26,7 @@ ENVIRONMENT = {
     "CLIENT_CERTIFICATE_SECRET": "client-certificate",
     "IDENTITY_NUMBERS": "synthetic",
     "PROVIDER_ID": "9908:983544622",
-    "REQUESTS_PER_CALLER": "500",
+    "REQUESTS_PER_CALLER": "600",
     "REVOCATION_GRACE_DAYS": "3",
     "ALLOW_PLAIN_HTTP": "true",
 }
