@@ -78,6 +78,11 @@ class Parties:
         return self.first_night.datasets[2]
 
     @property
+    def asked(self) -> Dataset:
+        """The dataset whose institution is always asked: the nights fetch a list of its customers only."""
+        return self.first_night.datasets[4]
+
+    @property
     def instead(self) -> dict[Dataset, Population | None]:
         """What was refused on the second night leaves the first night's data in use."""
         return {self.refused: self.first_night}
@@ -177,7 +182,10 @@ def parties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parties]:
                 {"providerID": provider, "url": simulator.provider_url(provider), "caFile": "institutions-ca.pem"}
                 for provider in institution.providers
             ]
-            found.onboard("institution", institution.institution, institution.name, providers=providers)
+            values: dict[str, Any] = {"providers": providers}
+            if institution.institution == found.asked[0]:
+                values = {"lookup": "live", "providers": [{**provider, "dataset": "ssn"} for provider in providers]}
+            found.onboard("institution", institution.institution, institution.name, **values)
         found.onboard("lender", BANK, "Testbanken AS")
         found.onboard("lender", OTHER_BANK, "Andrebanken AS", onBehalfOf=[BANK])
         yield found

@@ -10,13 +10,25 @@ def test_the_first_night_loads_every_dataset(parties, nights) -> None:
     assert nights.first.keys() == set(parties.first_night.datasets)
     for (institution, provider), outcome in nights.first.items():
         assert outcome["status"] == "loaded"
-        assert outcome["customers"] == parties.first_night.count_with_loans(institution, provider)
+        if (institution, provider) != parties.asked:
+            assert outcome["customers"] == parties.first_night.count_with_loans(institution, provider)
+
+
+def test_of_an_institution_that_is_always_asked_only_its_customers_are_fetched(parties, nights) -> None:
+    """The register is an index of it (SPEC 4.5): all its customers, and no loan."""
+    institution, provider = parties.asked
+    outcome = nights.second[parties.asked]
+    assert (outcome["status"], outcome["dataset"]) in {("loaded", "ssn"), ("unchanged", "ssn")}
+    assert outcome["customers"] == parties.second_night.count(institution, provider)
+    paths = {request.path.partition("/debt-information/v1")[2] for request in parties.simulator.requests}
+    assert f"/ssn/{institution}" in paths
+    assert f"/loans/{institution}" not in paths
 
 
 def test_the_second_night_writes_what_changed(parties, nights) -> None:
     """Added, changed, removed and unchanged are exactly the population's."""
     for dataset, changes in parties.second_night.changes.items():
-        if dataset == parties.refused:
+        if dataset in {parties.refused, parties.asked}:
             continue
         outcome = nights.second[dataset]
         found = tuple(outcome[name] for name in ("added", "changed", "removed", "unchanged"))
@@ -87,7 +99,10 @@ def test_a_person_is_shown_as_the_population_says(parties, exported, position: i
     expected = parties.second_night.expected_loans(number, pushed=parties.accepted, instead=parties.instead)
     told = parties.gjeldsbro("show-customer", number, "--reason", "access request")
     found = {one["financialInstitutionID"]: len(one["loans"]) for one in told["institutions"] if one["loans"]}
-    assert found == {institution: len(loans) for institution, loans in expected.items()}
+    named = [one["financialInstitutionID"] for one in told["institutions"] if one["indexOnly"]]
+    institution, provider = parties.asked
+    assert found == {name: len(loans) for name, loans in expected.items() if name != institution}
+    assert named == ([institution] if parties.second_night.customer(institution, provider, number) else [])
 
 
 def test_looking_somebody_up_leaves_a_trail(parties, shown) -> None:

@@ -36,6 +36,16 @@ def test_a_package_holds_what_the_population_says(parties, exported, which: int)
     assert {customer["financialInstitutionID"] for customer in document["customers"]} == {organisation}
 
 
+def test_whoever_is_always_asked_was_asked_about_its_customers_on_the_lists(parties, exported) -> None:
+    """Their debt is in the packages above, though the register has none of it."""
+    institution, provider = parties.asked
+    path = f"/loans/{institution}/customer"
+    asked = [request for request in parties.simulator.requests if request.path.endswith(path)]
+    numbers = {number for listed in exported.lists.values() for number in listed}
+    theirs = [number for number in numbers if parties.second_night.customer(institution, provider, number)]
+    assert len(asked) >= len(theirs) > 20
+
+
 def test_a_package_is_one_gzip_member(parties, exported) -> None:
     """Common readers stop after the first member, so there is one, and nothing after it (decision 12)."""
     data = exported.files[f"{organisations(parties)[0]}.gzip"]
