@@ -104,7 +104,7 @@ class PackageLoans:
         if missing and missing <= paced.without_turn - paced.failing:
             return None
         if missing:
-            raise InstitutionUnavailableError(f"asked about customers of a package: no answer from {sorted(missing)}")
+            raise InstitutionUnavailableError(f"no answer about customers from {', '.join(sorted(missing))}")
         return {
             number: {creditor.institution: creditor.loans for creditor in creditors}
             for number, creditors in zip(asked, found, strict=True)
