@@ -34,16 +34,17 @@ def cold_starts(world: World, console: Console) -> None:
     bare, naive, plain = _references(world)
     ours = world.code("ReceivePushFunction")
     kinds = {"ours": ours, "naive": naive, "naive, as `sam build` leaves it": plain}
-    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
+    runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in kinds}
     for _ in range(COLD_ROUNDS):
         for name, code in kinds.items():
             runs[name].append(_cold(world, code, world.push))
-    table = Table("push", "INIT ms", "first answer ms", "together", "ours / it", title="Cold start of a push")
-    together = {name: statistics.median(map(sum, found)) for name, found in runs.items()}
-    for name, found in runs.items():
-        init, first = (statistics.median(part) for part in zip(*found, strict=True))
-        ratio = f"{together['ours'] / together[name]:.2f}"
-        table.add_row(name, f"{init * 1000:.0f}", f"{first * 1000:.0f}", f"{together[name] * 1000:.0f}", ratio)
+    columns = ("INIT ms", "first answer ms", "CPU ms", "ours / it", "ours / it, CPU")
+    table = Table("push", *columns, title="Cold start of a push")
+    medians = {name: [statistics.median(part) for part in zip(*found, strict=True)] for name, found in runs.items()}
+    init, first, cpu = medians["ours"]
+    for name, (its_init, its_first, its_cpu) in medians.items():
+        times = (f"{part * 1000:.0f}" for part in (its_init, its_first, its_cpu))
+        table.add_row(name, *times, f"{(init + first) / (its_init + its_first):.2f}", f"{cpu / its_cpu:.2f}")
     console.print(table)
 
     table = Table("function", "INIT ms", "import boto3, INIT ms", "ratio", title="Cold start of each function")
@@ -151,11 +152,12 @@ def _started(world: World, code: Code, name: str) -> Process:
     return Process(code, world.environment, world.runtime, world.folder / f"{name}.log")
 
 
-def _cold(world: World, code: Code, event: bytes) -> tuple[float, float]:
+def _cold(world: World, code: Code, event: bytes) -> tuple[float, float, float]:
+    """Seconds of the INIT phase, seconds from its end to the first answer, and CPU seconds of both."""
     with _started(world, code, "cold") as process:
         seconds = _answered(process, event)
         init = process.init_seconds()
-    return init, seconds - init
+        return init, seconds - init, process.cpu_seconds()
 
 
 def _init(world: World, code: Code) -> float:

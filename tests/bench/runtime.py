@@ -87,6 +87,16 @@ class Process:
             time.sleep(0.01)
         raise TimeoutError(self._log.read_text(errors="replace")[-2000:])
 
+    def cpu_seconds(self) -> float:
+        """The processor's time that the function's own process has taken, the emulator's left out."""
+        own, ticks = str(self._process.pid), 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                if fields[3] == own and stat.parent.name != own:  # of the same session
+                    ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def __enter__(self) -> Self:
         return self
 

@@ -47,17 +47,16 @@ def _days_and_months(month_mark: int) -> dict[str, int]:
     return shares
 
 
-def _verdict(total: int) -> bool:
-    k1 = (total & _SHARE) % 11
-    k2 = (total >> _K2_SHIFT & _SHARE) % 11
-    return k1 in _K1_REMAINDERS and k2 == 0 and not (total & _LEAP_DAY and total & _COMMON_YEAR)
-
-
 _DATES = {"production": _days_and_months(0), "synthetic": _days_and_months(_SYNTHETIC)}
 _YEARS = {f"{n:02}": _share(f"{n:02}", 4) | (_COMMON_YEAR if n % 4 else 0) for n in range(100)}
 _SERIALS = {f"{n:02}": _share(f"{n:02}", 6) for n in range(100)}
 _ENDS = {f"{n:03}": _share(f"{n:03}", 8) for n in range(1000)}
-_VERDICTS = tuple(_verdict(total) for total in range(1 << 14))
+_VERDICTS = tuple(
+    k1 % 11 in _K1_REMAINDERS and k2 % 11 == 0 and is_in_calendar
+    for is_in_calendar in (True, True, True, False)  # of the two flags: none, a leap day, a common year, both
+    for k2 in range(_SHARE + 1)
+    for k1 in range(_SHARE + 1)
+)
 
 CUSTOMER_ID_RULES = {
     "production": Rule.CUSTOMER_ID,
