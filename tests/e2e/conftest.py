@@ -280,6 +280,8 @@ class LookedUp:
     later: Population
     answer: requests.Response
     events: list[dict[str, Any]]
+    record: dict[str, Any]
+    """What an operator is shown of the person's lookups after that."""
 
 
 @pytest.fixture(scope="session")
@@ -299,7 +301,8 @@ def looked_up(parties: Parties, exported: Exported) -> LookedUp:
     parties.simulator.serve(parties.second_night)
     received = parties.stack.client("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=10)
     events = [json.loads(message["Body"]) for message in received.get("Messages", [])]
-    return LookedUp(person, institutions, later, answer, events)
+    record = parties.gjeldsbro("lookups", person, "--reason", "inquiry 18")
+    return LookedUp(person, institutions, later, answer, events, record)
 
 
 def _subscribed(stack: LocalStack) -> str:

@@ -49,8 +49,7 @@ def test_no_creditor_and_no_account_is_named(parties, looked_up) -> None:
 
 def test_the_lookup_is_on_the_persons_record(parties, looked_up) -> None:
     """An operator sees who asked, for whom, what for, and which creditors answered; and is on the trail for that."""
-    told = parties.gjeldsbro("lookups", looked_up.person, "--reason", "inquiry 18")
-    (record,) = [one for one in told["lookups"] if one["referenceID"] == REFERENCE]
+    (record,) = [one for one in looked_up.record["lookups"] if one["referenceID"] == REFERENCE]
     assert record["lookupID"] == looked_up.answer.json()["uuid"]
     assert (record["lender"], record["lenderName"], record["onBehalfOf"]) == (OTHER_BANK, "Andrebanken AS", BANK)
     assert (record["purpose"], record["role"]) == ("changeOfTerms", "applicant")
