@@ -236,3 +236,16 @@ def test_a_refresh_that_never_runs_is_noticed() -> None:
 def test_who_is_shut_out_for_an_old_list_was_announced_days_before() -> None:
     """By default there are days between the alarm, when a list ends, and the first 503."""
     assert int(Deployed().parameters["RevocationGraceDays"]) >= 3
+
+
+def test_lookups_that_wait_leave_room_for_pushes_and_nights() -> None:
+    """One institution that hangs must not let lookups take all that the account may run at once."""
+    limit = functions()["SearchDebtFunction"]["ReservedConcurrentExecutions"]
+    assert limit == {"Fn::If": ["LimitsLookups", {"Ref": "MaxConcurrentLookups"}, {"Ref": "AWS::NoValue"}]}
+    assert template()["Parameters"]["MaxConcurrentLookups"]["Default"] > 0
+
+
+def test_one_caller_cannot_use_up_what_all_may_send() -> None:
+    """API Gateway's limit counts before a caller is known: several at their own limit must fit below it."""
+    parameters = template()["Parameters"]
+    assert parameters["RequestsPerCaller"]["Default"] / 10 * 5 <= parameters["RequestsPerSecond"]["Default"]
