@@ -15,7 +15,8 @@ from tests.integration.raw_server import RawServer, answer
 from tests.integration.raw_server import authority as tls_authority
 from tests.integration.revocation_server import RevocationServer
 from tests.integration.test_partner_rights import _allowed, _covers, _partition
-from tests.revocation_lists import HOUR
+from tests.revocation_lists import HOUR, make_list
+from tests.unit.test_crl import BROKEN_NAME
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters import crl_client
@@ -285,6 +286,28 @@ def test_each_list_counts_for_its_own_issuer(put, refresh, revocations, server):
     told = refresh()
     assert {found["name"]: found["status"] for found in told["lists"]} == {"Authority": "failed", "Other": "unchanged"}
     assert [found["name"] for found in refresh({"issuers": [issuer]})["lists"]] == ["Other"]
+
+
+@pytest.mark.parametrize("what", ["list", "reader"])
+def test_a_list_that_breaks_its_reader_keeps_no_other_one_from_being_read(put, refresh, revocations, server, what):
+    """A malformed list, and even a fault of ours over one list, is that list's problem alone."""
+    put()
+    server.give(8, authority=authority("Other"))
+    put("Other", certificate=authority("Other").certificate_pem)
+    server.response = answer(make_list(authority(), [7]).replace(*BROKEN_NAME))
+    with pytest.MonkeyPatch.context() as patch:
+        if what == "reader":
+            patch.setattr(refresh_revocations, "read_list", _breaks)
+        told = refresh()
+    problems = {"list": "cannot be read", "reader": "UnexpectedError: TypeError"}
+    assert {found["name"]: found["status"] for found in told["lists"]} == {"Authority": "failed", "Other": "failed"}
+    assert problems[what] in revocations.lists()[0].problem
+    server.give(8, authority=authority("Other"), this_update=NOW)
+    assert [found["status"] for found in refresh()["lists"]] == ["failed", "refreshed"]
+
+
+def _breaks(*_, **__):
+    raise TypeError("what stands in the list")
 
 
 def test_a_run_without_time_goes_on_with_the_list_that_waited_longest(put, refresh, server, revocations):

@@ -9,6 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.revocation_lists import HOUR, make_list
 
 from gjeldsbro.adapters import crl
@@ -110,6 +112,7 @@ def _authority_with(key, algorithm, *, ca=True, usage=None) -> Issued:
 
 def test_a_weak_signature_is_refused(monkeypatch):
     """MD5 and SHA-1 sign nothing any more; nothing here can make such a list, so SHA-256 plays their part."""
+    assert {hashes.MD5.name, hashes.SHA1.name} == crl._WEAK_HASHES
     monkeypatch.setattr(crl, "_WEAK_HASHES", frozenset({"sha256"}))
     with pytest.raises(RevocationListError, match="MD5 or SHA-1"):
         read(make_list(authority()))
@@ -150,6 +153,35 @@ def test_a_changed_list_is_refused():
         changed[place] ^= 1
         with pytest.raises(RevocationListError):
             read(bytes(changed))
+
+
+BROKEN_NAME = (b"\x0c\x09Authority", b"\x03\x09\x00uthority")
+"""UTF8String -> BIT STRING: cryptography parses such a list, and raises TypeError when its issuer is asked for."""
+
+
+def test_a_list_whose_issuers_name_is_no_text_is_refused():
+    """Before its signature is looked at, a list can be anything; whatever is raised means that it cannot be read."""
+    data = make_list(authority(), [7])
+    assert BROKEN_NAME[0] in data
+    with pytest.raises(RevocationListError, match="cannot be read"):
+        read(data.replace(*BROKEN_NAME))
+
+
+REASONS = [(x509.CRLReason(x509.ReasonFlags.key_compromise), False)]
+GOOD = make_list(authority(), [5, 6], entry_extensions=REASONS, extensions=[point(full_name=uris(URL))])
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.dictionaries(st.integers(0, len(GOOD) - 1), st.integers(0, 255), min_size=1, max_size=3))
+def test_whatever_bytes_are_changed_a_list_is_read_or_refused(changes):
+    """No change to a good list raises anything of another kind."""
+    changed = bytearray(GOOD)
+    for place, value in changes.items():
+        changed[place] = value
+    try:
+        assert read(bytes(changed)).serials == (5, 6)  # the same byte, or one beside what was signed
+    except RevocationListError:
+        assert bytes(changed) != GOOD
 
 
 @pytest.mark.parametrize(

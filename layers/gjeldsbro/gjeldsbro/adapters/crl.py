@@ -6,6 +6,7 @@ whoever stands in the way could hand us that part instead of the whole.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from hashlib import sha256
 
@@ -23,7 +24,6 @@ CLOCK_SKEW = timedelta(minutes=5)
 _WEAK_HASHES = frozenset({"md5", "sha1"})
 _KNOWN = frozenset({ExtensionOID.ISSUING_DISTRIBUTION_POINT, ExtensionOID.AUTHORITY_KEY_IDENTIFIER})
 _KNOWN_IN_ENTRIES = frozenset({CRLEntryExtensionOID.CRL_REASON, CRLEntryExtensionOID.INVALIDITY_DATE})
-_UNREADABLE = (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType)
 _SHOWN_ADDRESSES = 3
 
 
@@ -42,24 +42,31 @@ def read_list(data: bytes, *, certificate: str, url: str, now: datetime) -> Read
     """
     authority = _authority(certificate)
     crl = _parsed(data)
-    try:
+    with _unreadable("a part of the list cannot be read"):  # cryptography looks at most parts when they are asked for
         _check_signature(crl, authority)
         # What follows says what its issuer wanted to say.
         next_update = _check_dates(crl, now)
         _check_extensions(crl, url)
         serials = tuple(_revoked(crl))
-    except _UNREADABLE:  # cryptography looks at most parts of a list only when they are asked for
-        raise RevocationListError("a part of the list cannot be read") from None
-    digest = sha256(crl.public_bytes(Encoding.DER)).hexdigest()
-    return ReadList(crl.last_update_utc, next_update, serials, digest)
+        digest = sha256(crl.public_bytes(Encoding.DER)).hexdigest()
+        return ReadList(crl.last_update_utc, next_update, serials, digest)
+
+
+@contextmanager
+def _unreadable(problem: str) -> Iterator[None]:
+    """Whatever cryptography raises inside means ``problem``: it promises no few classes for what others have made."""
+    try:
+        yield
+    except RevocationListError:
+        raise
+    except Exception:  # noqa: BLE001 - besides ValueError there are TypeError, UnsupportedAlgorithm and its own
+        raise RevocationListError(problem) from None
 
 
 def _authority(certificate: str) -> x509.Certificate:
-    try:
+    with _unreadable("the issuer's certificate is not PEM"):
         found = x509.load_pem_x509_certificates(certificate.encode())
         extensions = {type(extension.value): extension.value for extension in found[0].extensions}
-    except _UNREADABLE:
-        raise RevocationListError("the issuer's certificate is not PEM") from None
     if len(found) != 1:
         raise RevocationListError("give the one certificate of the issuer, not a chain")
     constraints = extensions.get(x509.BasicConstraints)
@@ -73,13 +80,10 @@ def _authority(certificate: str) -> x509.Certificate:
 
 def _parsed(data: bytes) -> x509.CertificateRevocationList:
     start = data[:256].lstrip()
-    try:
-        if start.startswith(b"-----BEGIN"):
-            return x509.load_pem_x509_crl(data)
-        return x509.load_der_x509_crl(data)
-    except _UNREADABLE:
-        what = "a web page" if start.startswith(b"<") else "something else"
-        raise RevocationListError(f"the answer is no revocation list (DER or PEM) but {what}") from None
+    what = "a web page" if start.startswith(b"<") else "something else"
+    with _unreadable(f"the answer is no revocation list (DER or PEM) but {what}"):
+        load = x509.load_pem_x509_crl if start.startswith(b"-----BEGIN") else x509.load_der_x509_crl
+        return load(data)
 
 
 def _check_signature(crl: x509.CertificateRevocationList, authority: x509.Certificate) -> None:

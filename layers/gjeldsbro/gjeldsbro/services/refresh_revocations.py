@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from gjeldsbro.domain.revocation import chunks_of
 from gjeldsbro.domain.timestamps import from_datetime, shorten
 from gjeldsbro.errors import RevocationListError
-from gjeldsbro.log import logger
+from gjeldsbro.log import known_error, logger
 from gjeldsbro.services.ports import RevocationList
 
 MOST_FAILING = timedelta(hours=24)
@@ -117,11 +117,12 @@ class RefreshRevocations:
     def _refresh(self, found: RevocationList) -> Refreshed:
         try:
             return self._store(found, self._current(found))
-        except RevocationListError as exc:
-            logger.warning("REVOCATION_LIST_FAILED", extra={"issuer": found.issuer, "reason": str(exc)})
+        except Exception as exc:  # noqa: BLE001 - whatever one list sets off, the others are read
+            problem = _problem(exc)
+            logger.warning("REVOCATION_LIST_FAILED", extra={"issuer": found.issuer, "reason": problem})
             now = self.clock()
-            self.lists.record_failure(found.issuer, now, str(exc))
-            return Refreshed(replace(found, checked_at=now, problem=str(exc)), "failed")
+            self.lists.record_failure(found.issuer, now, problem)
+            return Refreshed(replace(found, checked_at=now, problem=problem), "failed")
 
     def _current(self, found: RevocationList) -> ReadList:
         data = self.fetch(found.url)
@@ -149,6 +150,13 @@ class RefreshRevocations:
         )
         self.lists.record(refreshed)
         return Refreshed(refreshed, "unchanged" if same else "refreshed")
+
+
+def _problem(exc: Exception) -> str:
+    if isinstance(exc, RevocationListError):
+        return str(exc)
+    known = known_error(exc)
+    return f"{type(known).__name__}: {known}"
 
 
 def _older(given: datetime, used: datetime) -> RevocationListError:
