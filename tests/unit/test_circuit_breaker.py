@@ -277,6 +277,7 @@ def test_a_store_that_cannot_be_read_is_not_asked_each_time(store) -> None:
 def test_a_clock_that_is_wrong_does_not_keep_an_institution_away(store, wrong_by) -> None:
     """A pause that is longer than any of ours does not count; neither does a cache from the future."""
     fail(process(store), START + wrong_by)
+    assert process(store).may_ask(FI, PROVIDER, START)
     breaker = process(store, kept=KEPT)
     assert breaker.may_ask(FI, PROVIDER, START + wrong_by + LONGEST_PAUSE)
     store.items.clear()
