@@ -704,6 +704,18 @@ def test_an_answer_that_nobody_asked_for_is_never_read(serve, make) -> None:
     assert server.connections == 2
 
 
+def test_an_answer_that_came_with_the_one_before_is_never_read(serve, make) -> None:
+    """Over TLS both may be in one record: the second waits in OpenSSL then, and the socket itself is quiet."""
+    ca = authority("institution")
+    long_one = answer(body(one()) + b" " * 9000, keep=True)
+    server = serve(long_one + answer(GOOD, keep=True), answer(body(one()), keep=True), keep=True, pair=ca.issue())
+    client = make()
+    provider = Provider(PROVIDER, url=server.url, ca=ca.pem)
+    for _ in range(2):
+        assert client.ask(provider, FI, CUSTOMER, time.monotonic() + 5) == ()
+    assert server.connections == 2
+
+
 def test_an_idle_connection_is_given_up(serve, ask, kept, monkeypatch) -> None:
     """By the clock and by the calendar: a frozen function's clock may have stood still."""
     server = serve(answer(GOOD, keep=True), keep=True)

@@ -179,6 +179,8 @@ class _Connection(HTTPConnection):
         """Whether nothing has come on it: between exchanges that would be the server's good-bye, or not for us."""
         if self.sock is None:
             return False
+        if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+            return False  # read from the socket and decrypted already, with the record of the answer before
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         return not poll.poll(0)
