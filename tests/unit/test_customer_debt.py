@@ -96,7 +96,7 @@ def test_the_register_stands_in_for_an_institution_that_does_not_answer():
     assert {debt.source_of(current) for current in debt.loans} == {"register"}
 
 
-def test_what_is_stored_of_a_live_institution_is_never_shown():
+def test_what_is_stored_of_a_live_institution_that_can_be_asked_is_never_shown():
     """Use case 2: without its answer nothing is known but that it should have answered."""
     world = LookupWorld(bank(lookup="live"))
     world.store(loan(100))
@@ -221,6 +221,66 @@ def test_an_institution_has_answered_when_all_its_providers_have():
 def test_a_live_provider_that_is_down_leaves_a_gap():
     """What the other provider answered is shown, and that something is missing."""
     assert shown(two_providers("live").found()) == [(BANK, [10], False, "none")]
+
+
+ONLY_DATASETS: dict[str, Any] = {"url": None, "dataset_url": "https://fi.example.no/all"}
+
+
+@pytest.mark.parametrize("mode", ["live", "both"])
+def test_what_is_stored_of_a_provider_that_cannot_be_asked_is_shown_in_every_mode(mode: LookupMode):
+    """Nobody else's answer tells of its loans: neither of its dataset's nor of those that it pushed since."""
+    world = LookupWorld(bank(BANK, server(BANK), server(BANK, 1, **ONLY_DATASETS), lookup=mode))
+    world.store(loan(7, "old"))
+    world.store(loan(200, "b"), number=1)
+    world.push(loan(300, "c", tick=9), number=1)
+    world.answers()
+    (debt,) = world.found()
+    assert shown([debt]) == [(BANK, [200, 300], True, "institution")]
+    assert {debt.source_of(current) for current in debt.loans} == {"register"}
+    world.answers(loan(10, "a"))
+    (debt,) = world.found()
+    assert [debt.source_of(current) for current in debt.loans] == ["institution", "register", "register"]
+    world.does(DOWN)
+    assert shown(world.found()) == [
+        (BANK, [200, 300], False, "none") if mode == "live" else (BANK, [200, 300, 7], False, "register")
+    ]
+
+
+@pytest.mark.parametrize("mode", ["live", "both"])
+def test_a_push_of_one_that_only_pushes_counts_until_all_datasets_are_newer(mode: LookupMode):
+    """Design decision 4: any of the institution's datasets may carry the loan, and an answer is a dataset of now."""
+    pushes = server(BANK, 2, url=None)
+    world = LookupWorld(bank(BANK, server(BANK), server(BANK, 1, **ONLY_DATASETS), pushes, lookup=mode))
+    world.push(loan(100, "p", tick=9), number=2)
+    world.answers()
+    assert shown(world.found()) == [(BANK, [100], True, "institution")]
+    world.partners.known = [bank(BANK, server(BANK), pushes, lookup=mode)]
+    del world.partners.as_of[BANK, provider_of(BANK, 1)]
+    assert shown(world.found()) == [(BANK, [], True, "institution")]
+    world.does(DOWN)
+    assert shown(world.found())[0][1:] == ([100], False, "none" if mode == "live" else "register")
+
+
+@pytest.mark.parametrize("mode", ["live", "both"])
+def test_an_index_entry_of_a_provider_that_cannot_be_asked_any_more_is_a_missing_creditor(mode: LookupMode):
+    """That there is debt is known, and no answer of another provider says how much."""
+    world = LookupWorld(bank(BANK, server(BANK), server(BANK, 1, **ONLY_DATASETS), lookup=mode))
+    world.store(number=1)
+    world.answers(loan(10, "a"))
+    assert shown(world.found()) == [(BANK, [10], False, "none")]
+
+
+def test_an_ended_providers_data_is_shown_until_a_successor_that_cannot_be_asked_has_delivered():
+    """Also in mode live: the loan may be the successor's, whose dataset is to come, and the night withdraws it then."""
+    ended = server(BANK, 1, ended=True)
+    world = LookupWorld(bank(BANK, server(BANK), ended, server(BANK, 2, **ONLY_DATASETS), lookup="live"))
+    world.store(loan(200, "b"), number=1)
+    world.answers(loan(10, "a"))
+    assert shown(world.found()) == [(BANK, [10, 200], True, "institution")]
+    world.partners.known = [bank(BANK, server(BANK), ended, lookup="live")]
+    assert shown(world.found()) == [(BANK, [10], True, "institution")]
+    world.does(DOWN)
+    assert shown(world.found()) == [(BANK, [], False, "none")]
 
 
 def test_only_providers_with_the_customer_are_asked():
@@ -562,18 +622,22 @@ def expected_of(institution: Institution, plan: dict[str, Any]) -> Expected:
     answered = {name for name in to_ask if plan[name]["does"].startswith("answers")}
     missing = to_ask - answered
     delivering = {name for name, provider in here.items() if provider.delivers_datasets and not provider.ended}
-    out_of_date = set(answered)
-    if to_ask and delivering <= answered:
-        out_of_date |= {name for name, provider in here.items() if provider.ended}
+    ended = {name for name, provider in here.items() if provider.ended}
+    out_of_date = answered | (ended if to_ask and delivering <= answered else set())
+    hidden = out_of_date
+    if to_ask and institution.lookup == "live":
+        hidden = reachable | (ended if delivering <= reachable else set())
     uncovered = bool((delivering | committed) - out_of_date) or not answered
     accounts = {f"{name}-live" for name in answered if plan[name]["does"] == "answers"}
-    for name in set() if to_ask and institution.lookup == "live" else here.keys() - out_of_date:
+    for name in here.keys() - hidden:
         if plan[name]["stored"] == "loan":
             accounts.add(f"{name}-stored")
         if plan[name]["pushed"] and (uncovered or name in delivering | committed):
             accounts.add(f"{name}-pushed")
+    if in_index_only - hidden:
+        return Expected(to_ask, accounts, False, "none")
     if not to_ask:
-        return Expected(to_ask, accounts, not in_index_only, "none" if in_index_only else "register")
+        return Expected(to_ask, accounts, True, "register")
     if not missing:
         return Expected(to_ask, accounts, True, "institution")
     unknown = missing & (in_index_only | (here.keys() - in_register - committed))

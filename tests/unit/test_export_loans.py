@@ -170,6 +170,16 @@ def test_an_answer_replaces_what_is_stored_and_none_is_an_answer(around) -> None
     assert around.asked == [(LIVE, D)]
 
 
+def test_a_provider_that_cannot_be_asked_is_in_the_package_beside_the_others_answers(around) -> None:
+    """Nobody's answer tells of its loans: the register's word on them is all that there is."""
+    other = Provider("9909:920013015", dataset_url=URL)
+    around.known[LIVE] = replace(around.known[LIVE], providers=(*around.known[LIVE].providers, other))
+    around.held[KEY.customer_key(A)].append(DatasetItem(LIVE, other.provider, (loan("l7"),)))
+    assert around.read(A) == [{LIVE: ["l1", "l7"]}]
+    around.answers[LIVE, A] = ()
+    assert around.read(A) == [{LIVE: ["l7"]}]
+
+
 @pytest.mark.parametrize(
     "failure", [InstitutionUnavailableError("HTTP 503"), RefusedError("HTTP 403"), ValueError("a fault of ours")]
 )

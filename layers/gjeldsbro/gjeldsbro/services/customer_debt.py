@@ -84,7 +84,7 @@ class CreditorDebt(NamedTuple):
     ``answered``: nothing that should have been asked is missing. ``source`` is ``institution`` when all that were asked
     answered, ``register`` when stored data stands in for those that did not (or the institution is not asked live), and
     ``none`` when nothing stands in for one of them. ``live`` are the providers whose loans are their own answers:
-    an institution may have two providers, one of which is down.
+    an institution may have two providers, one of which is down, or cannot be asked.
     """
 
     institution: str
@@ -304,25 +304,40 @@ def _asked_creditor(
     """One institution, of which ``asked`` should have answered and ``answers`` came.
 
     A provider's answer takes the place of its items; and of the items of a provider that has ended, when all its
-    successors have answered: no sooner, as in the night (design decision 6). Of an institution in mode ``live`` nothing
-    that is stored is shown.
+    successors have answered: no sooner, as in the night (design decision 6). In mode ``live`` nothing is shown that is
+    stored of a provider that can be asked, whether it answered or not; what is stored of one that cannot be asked is
+    the only word on its loans, and stays as in mode ``both``.
+
+    What stays is up to the merge rule (design decision 4), for which an answer is a dataset of now. So answers say
+    nothing of the loans and pushes of a provider that delivers datasets but cannot be asked: its own dataset is its
+    pushes' cover. The cover of one that only pushes is the oldest dataset of the institution: its pushes go when all
+    who deliver datasets have answered, for one of them carries the loan and has told how it stands now.
     """
     name = institution.institution
-    current = [other for other in institution.providers if not other.ended]
-    successors = {other.provider for other in current if other.delivers_datasets or other.can_be_asked}
-    replaced = set(answers)
-    if successors <= replaced:
-        replaced |= {other.provider for other in institution.providers if other.ended}
-    items = [item for item in stored if institution.lookup == "both" and item.provider not in replaced]
-    items += [DatasetItem(name, provider, loans) for provider, loans in answers.items()]
+    replaced = _with_predecessors(institution, set(answers))
+    hidden = replaced
+    if institution.lookup == "live":
+        hidden = _with_predecessors(institution, {provider.provider for provider in _askable(institution)})
+    kept = [item for item in stored if item.provider not in hidden]
+    current = [DatasetItem(name, provider, loans) for provider, loans in answers.items()]
     of_datasets = {provider: as_of for provider, as_of in times.items() if provider not in replaced}
-    shown = _loans(name, items, of_datasets | dict.fromkeys(answers, now))
+    shown = _loans(name, [*kept, *current], of_datasets | dict.fromkeys(answers, now))
     missing = asked.difference(answers)
+    if any(map(is_index_only, kept)):  # there is debt that none of the answers told of
+        return CreditorDebt(name, shown, answered=False, source="none", live=frozenset(answers))
     source: AnswerSource = "institution"
     if missing:
         known = institution.lookup == "both" and all(_register_knows(stored, provider, times) for provider in missing)
         source = "register" if known else "none"
     return CreditorDebt(name, shown, not missing, source, frozenset(answers))
+
+
+def _with_predecessors(institution: Institution, providers: set[str]) -> set[str]:
+    """These providers, and those that have ended if these are all their successors."""
+    successors = {other.provider for other in institution.providers if other.delivers_datasets and not other.ended}
+    if not successors <= providers:
+        return providers
+    return providers | {other.provider for other in institution.providers if other.ended}
 
 
 def _loans(institution: str, items: Iterable[Item], times: DatasetTimes) -> tuple[CurrentLoan, ...]:

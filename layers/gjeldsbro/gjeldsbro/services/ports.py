@@ -10,8 +10,8 @@ LookupMode = Literal["live", "stored", "both"]
 """How a lookup gets an institution's data (SPEC appendix B).
 
 ``stored``: from the register, the institution is not asked (use case 1). ``live``: from the institution, the register
-is at most an index of whom to ask for (use case 2, and 3 without data). ``both``: from the institution, and from the
-register when it does not answer in time (use case 3).
+is at most an index of whom to ask for (use case 2, and 3 without data), but for providers that cannot be asked.
+``both``: from the institution, and from the register when it does not answer in time (use case 3).
 """
 
 DatasetKind = Literal["loans", "ssn"]

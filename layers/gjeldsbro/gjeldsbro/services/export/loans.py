@@ -1,9 +1,10 @@
 """What a package says of its customers: the register's word, and the institutions' own where it is only an index.
 
 A package holds all debt or is not delivered. So an institution in mode ``live`` is asked about each customer whom the
-register knows there, one by one, as a lookup asks; of all others the register's word counts, and nobody is asked. What
-is asked for packages is neither recorded nor announced as a lookup: a package feeds the receiver's own score models,
-for which the law asks for no notice to the person, and who got which package is recorded with its delivery.
+register knows there, one by one, as a lookup asks; of all others, and of its providers that cannot be asked, the
+register's word counts. What is asked for packages is neither recorded nor announced as a lookup: a package feeds the
+receiver's own score models, for which the law asks for no notice to the person, and who got which package is recorded
+with its delivery.
 """
 
 import random
