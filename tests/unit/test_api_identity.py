@@ -1,9 +1,11 @@
 """Who calls is what the client certificate says, and nothing else."""
 
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -202,6 +204,15 @@ def test_a_request_without_a_certificate_has_no_caller(event):
     """A missing part anywhere on the way to the certificate is an answer, not a fault."""
     with pytest.raises(NotAuthenticatedError, match="no client certificate"):
         caller_of(event, NOW)
+
+
+def test_a_certificate_with_a_malformed_name_names_nobody():
+    """UTF8String -> BIT STRING: cryptography raises TypeError when such a name is asked for."""
+    der = x509.load_pem_x509_certificate(seid_2(BANK).encode()).public_bytes(Encoding.DER)
+    broken = der.replace(b"\x0c\x04Test", b"\x03\x04\x00est")
+    assert broken != der
+    pem = f"-----BEGIN CERTIFICATE-----\n{b64encode(broken).decode()}\n-----END CERTIFICATE-----\n"
+    assert read_certificate(pem) == "the client certificate cannot be read"
 
 
 @given(st.text() | st.text().map(lambda text: f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"))

@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from tests.revocation_lists import HOUR, make_list
 
 from gjeldsbro.adapters import crl
 from gjeldsbro.adapters.crl import issuer_of, read_list
+from gjeldsbro.api.identity import read_certificate
+from gjeldsbro.domain.callers import mark_of
 from gjeldsbro.errors import RevocationListError
 from gjeldsbro_local.certificates import Authority, Issued
 
@@ -72,7 +75,66 @@ def test_a_list_without_entries_is_a_list():
 def test_an_authority_and_its_callers_have_the_same_mark():
     """A list is kept under the digest that the callers' certificates carry of their issuer."""
     client = authority().issue_client("920013015").certificate
-    assert issuer_of(authority().certificate_pem) == sha256(client.issuer.public_bytes()).hexdigest()
+    assert issuer_of(authority().certificate_pem) == mark_of(client.issuer)
+
+
+PRINTABLE, UTF8 = _ASN1Type.PrintableString, _ASN1Type.UTF8String
+
+
+def named(text="Authority of Tests 3", encoding=PRINTABLE, country="NO"):
+    """A distinguished name."""
+    attributes = [
+        x509.NameAttribute(NameOID.COUNTRY_NAME, country),
+        x509.NameAttribute(NameOID.COMMON_NAME, text, encoding),
+    ]
+    return x509.Name(attributes)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        named(),
+        named(encoding=UTF8),
+        named("AUTHORITY of tests 3"),
+        named("  Authority  of Tests\u00a03 ", UTF8),
+        named(country="no"),
+    ],
+)
+def test_an_authority_is_the_same_however_its_name_is_encoded(other):
+    """A chain with such names passes the handshake, so that its list must be found for its callers, and be its own."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    found = _authority_with(key, hashes.SHA256(), name=named())
+    client = _authority_with(key, hashes.SHA256(), name=BANK, issuer=other, ca=False)
+    caller = read_certificate(client.certificate_pem)
+    assert caller.caller.issuer == issuer_of(found.certificate_pem)
+    assert read(make_list(found, [1], issuer=other), certificate=found.certificate_pem).serials == (1,)
+
+
+BANK = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_IDENTIFIER, "NTRNO-920013015")])
+
+
+def test_what_names_say_keeps_authorities_apart():
+    """Another text, kind, order or grouping of attributes, and a text that looks like bytes, is another name."""
+    country, text = named()
+    both = x509.RelativeDistinguishedName
+    unit = x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "61")
+    id_text = x509.NameAttribute(NameOID.X500_UNIQUE_IDENTIFIER, b"a", _ASN1Type.BitString)
+    names = [
+        named(),
+        named("Authority of Tests 4"),
+        named("AuthorityofTests3"),
+        named(country="SE"),
+        x509.Name([text, country]),
+        x509.Name([both([country, text])]),
+        x509.Name([text]),
+        x509.Name([text, text]),
+        x509.Name([]),
+        x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, text.value)]),
+        x509.Name([unit]),
+        x509.Name([id_text]),
+    ]
+    assert len({mark_of(name) for name in names}) == len(names)
+    assert mark_of(x509.Name([both([text, country])])) == mark_of(x509.Name([both([country, text])]))
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ed25519", "p384"])
@@ -92,12 +154,12 @@ def test_every_usual_kind_of_signature_is_checked(kind):
         read(make_list(found, [1], key=make(), algorithm=algorithm), certificate=certificate)
 
 
-def _authority_with(key, algorithm, *, ca=True, usage=None) -> Issued:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Another authority")])
+def _authority_with(key, algorithm, *, ca=True, usage=None, name=None, issuer=None) -> Issued:
+    name = name or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Another authority")])
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
-        .issuer_name(name)
+        .issuer_name(issuer or name)
         .public_key(key.public_key())
         .serial_number(1)
         .not_valid_before(NOW - HOUR)

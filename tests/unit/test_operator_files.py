@@ -1,4 +1,3 @@
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from gjeldsbro.domain.callers import mark_of
 from gjeldsbro.domain.identity_numbers import mentions_a_person
 from gjeldsbro.services.ports import Provider
 from gjeldsbro_local.certificates import Authority
@@ -312,7 +312,7 @@ def test_a_revocation_file_becomes_a_list_of_its_issuer(tmp_path):
     found = read_revocation(written(tmp_path, REVOCATION))
     assert (found.name, found.url) == ("Authority", "http://crl.example.no/ca.crl")
     assert found.certificate == authority.certificate_pem
-    assert found.issuer == sha256(authority.certificate.subject.public_bytes()).hexdigest()
+    assert found.issuer == mark_of(authority.certificate.subject)
     assert read_revocation(written(tmp_path, REVOCATION.replace("http:", "https:"))).url.startswith("https:")
 
 

@@ -15,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
+from gjeldsbro.domain.callers import mark_of
 from gjeldsbro.errors import RevocationListError
 from gjeldsbro.services.refresh_revocations import ReadList
 
@@ -28,11 +29,13 @@ _SHOWN_ADDRESSES = 3
 
 
 def issuer_of(certificate: str) -> str:
-    """What stands for an authority in a Caller: the SHA-256 of the name that its certificate (PEM) gives it.
+    """What stands for an authority in a Caller, by the name that its certificate (PEM) gives it.
 
     Raises RevocationListError when the certificate is not that of an authority that signs revocation lists.
     """
-    return sha256(_authority(certificate).subject.public_bytes()).hexdigest()
+    authority = _authority(certificate)
+    with _unreadable("the name in the issuer's certificate cannot be read"):
+        return mark_of(authority.subject)
 
 
 def read_list(data: bytes, *, certificate: str, url: str, now: datetime) -> ReadList:
@@ -87,7 +90,7 @@ def _parsed(data: bytes) -> x509.CertificateRevocationList:
 
 
 def _check_signature(crl: x509.CertificateRevocationList, authority: x509.Certificate) -> None:
-    if crl.issuer.public_bytes() != authority.subject.public_bytes():
+    if mark_of(crl.issuer) != mark_of(authority.subject):
         raise RevocationListError("the list is another issuer's")
     try:
         algorithm = crl.signature_hash_algorithm

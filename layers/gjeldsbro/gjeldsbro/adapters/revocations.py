@@ -7,7 +7,7 @@ pk                          sk                      what
 ``REVOKED#{issuer}``        chunk, ``0`` to ``f``   digests of serial numbers (domain.revocation), its times
 ==========================  ======================  ===================================================================
 
-``issuer`` is that of a Caller: the SHA-256 of the issuer's name. A chunk is written only over one of an older list or
+``issuer`` is that of a Caller: the mark of the issuer's name. A chunk is written only over one of an older list or
 the same, so that nothing goes back when two runs read at the same time.
 """
 

@@ -14,13 +14,12 @@ number is never read as a Norwegian one.
 import re
 from datetime import datetime, timedelta
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from gjeldsbro.domain.callers import Caller
+from gjeldsbro.domain.callers import Caller, mark_of
 from gjeldsbro.domain.identity_numbers import is_organisation_number
 from gjeldsbro.errors import NotAuthenticatedError
 
@@ -33,7 +32,6 @@ _IDENTIFIER = re.compile(r"([A-Z]{3}|[A-Z]{2}:)([A-Z]{2})-([!-~](?:[ -~]{0,62}[!
 _REGISTER = "NTR"
 _NORWAY = "NO"
 _PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
-_UNREADABLE = (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType)
 
 
 class Certificate(NamedTuple):
@@ -70,13 +68,13 @@ def read_certificate(pem: str) -> Certificate | str:
         certificate = x509.load_pem_x509_certificate(pem.encode())
         _check_purpose(certificate.extensions)
         organisation = _organisation(certificate.subject)
-        issuer = sha256(certificate.issuer.public_bytes()).hexdigest()
-    except _UNREADABLE:
-        return "the client certificate cannot be read"
+        issuer = mark_of(certificate.issuer)
+        caller = Caller(organisation, issuer, certificate.serial_number, certificate.not_valid_after_utc)
+        return Certificate(caller, certificate.not_valid_before_utc)
     except NotAuthenticatedError as exc:
         return str(exc)
-    caller = Caller(organisation, issuer, certificate.serial_number, certificate.not_valid_after_utc)
-    return Certificate(caller, certificate.not_valid_before_utc)
+    except Exception:  # noqa: BLE001 - cryptography raises TypeError and more when a malformed part is asked for
+        return "the client certificate cannot be read"
 
 
 def _check_purpose(extensions: x509.Extensions) -> None:
