@@ -271,3 +271,53 @@ def test_anything_else_is_no_organization_identifier(text):
 def test_no_providers(text):
     """Whatever else is refused, also where it would break our keys and object names."""
     assert numbers.provider_fault(text) == Rule.PROVIDER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("17912099997", id="plain"),
+        pytest.param("12345678901", id="plain, of nobody"),
+        pytest.param("sak 179120-99997", id="hyphen"),
+        pytest.param("123456 78901", id="six and five, of nobody"),
+        pytest.param("179120 999 97", id="three groups"),
+        pytest.param("17.91.20 99997", id="date with dots"),
+        pytest.param("17/91/20 - 99997", id="date with slashes"),
+        pytest.param("1 7 9 1 2 0 9 9 9 9 7", id="every digit alone"),
+        pytest.param("1791209-9997", id="another place"),
+        pytest.param("179120\u00a099997", id="blank that does not break"),
+        pytest.param("179120\u201399997", id="dash"),
+        pytest.param("179120\u201199997", id="hyphen that does not break"),
+        pytest.param("\uff11\uff17\uff19\uff11\uff12\uff10\uff19\uff19\uff19\uff19\uff17", id="full width"),
+        pytest.param("\u0661\u0667\u0669\u0661\u0662\u0660\u0669\u0669\u0669\u0669\u0667", id="Arabic digits"),
+        pytest.param("17912099997x", id="a letter after it"),
+        pytest.param("2026-117 17.91.20 99997 22.11", id="between other numbers"),
+        pytest.param("c7b1a8d2-5f5c-4a3e-8a3c-0b1f7c9d2e11 17912099997", id="after a UUID"),
+    ],
+)
+def test_a_person_is_found_however_the_number_is_written(text):
+    """Digits of any script and width, divided by blanks, dots, slashes and dashes of any kind."""
+    assert numbers.mentions_a_person(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("APP-2026-117", id="reference"),
+        pytest.param("arn:aws:iam::123456789012:user/kari", id="AWS account"),
+        pytest.param("AWS account 1791-2099-9970", id="AWS account, divided"),
+        pytest.param("institution 920 013 015", id="organisation number"),
+        pytest.param("2026-11-22T06:30:15.123456Z", id="time"),
+        pytest.param("20261122063015", id="time without marks"),
+        pytest.param("2026-11-22 06.30.15", id="time with dots"),
+        pytest.param("22.11.2026-137", id="date and number"),  # with 22.11.20 26137 its check digits would be right
+        pytest.param("c7b1a8d2-5f5c-4a3e-8a3c-17912099997a", id="UUID with eleven digits in a row"),
+        pytest.param("00017912-0999-4997-8a3c-0b1f7c9d2e11", id="UUID whose digits run on"),
+        pytest.param("kunde 179 120 999 98", id="divided, wrong check digits"),
+        pytest.param("tlf. 22 11 33 44", id="telephone"),
+        pytest.param("", id="empty"),
+    ],
+)
+def test_ordinary_references_are_no_persons(text):
+    """Times, UUIDs, accounts and references pass; so does what is divided in odd ways and has wrong check digits."""
+    assert not numbers.mentions_a_person(text)

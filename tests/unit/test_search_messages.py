@@ -88,6 +88,7 @@ def others(*numbers) -> list[dict[str, str]]:
         pytest.param({"referenceID": "x" * 101}, ("/referenceID", Rule.REFERENCE), id="long reference"),
         pytest.param({"referenceID": "a\nb"}, ("/referenceID", Rule.REFERENCE), id="reference of two lines"),
         pytest.param({"referenceID": f"lån {NUMBER}"}, ("/referenceID", Rule.REFERENCE), id="a person as reference"),
+        pytest.param({"referenceID": "179120 999 97"}, ("/referenceID", Rule.REFERENCE), id="a divided person"),
         pytest.param({"referenceID": 12}, ("/referenceID", Rule.REFERENCE), id="a number as reference"),
         pytest.param(
             {"messageToCustomer": "x" * 101}, ("/messageToCustomer", Rule.MESSAGE_TO_CUSTOMER), id="long message"

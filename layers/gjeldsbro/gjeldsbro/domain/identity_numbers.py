@@ -7,6 +7,7 @@ read from the number any more, so 29 February is judged on the two-digit year al
 """
 
 import re
+import unicodedata
 from typing import Literal
 
 from gjeldsbro.domain.rules import Rule
@@ -64,8 +65,15 @@ CUSTOMER_ID_RULES = {
     "format": Rule.CUSTOMER_ID_FORM,
 }
 
+_PERSON_LENGTH = 11
 _ORGANISATION_WEIGHTS = (3, 2, 7, 6, 5, 4, 3, 2, 1)
-_PERSON = re.compile(r"(?<![0-9])[0-9]{6}[ -]?[0-9]{5}(?![0-9])")
+_DIGITS = re.compile("[0-9]+")
+_DIVIDED_DIGITS = re.compile("[0-9]+(?:[\\s./\u2010-\u2015\u2212-]{1,3}[0-9]+)*")
+_NO_PERSON = re.compile(
+    "(?<![0-9a-f])[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(?![0-9a-f])"  # a UUID
+    "|(?<![0-9])(?:[0-9]{2}[.-][0-9]{2}[.-](?:19|20)[0-9]{2}|(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2})(?![0-9])",  # a date
+    re.IGNORECASE,
+)
 _ORGANISATION = re.compile(r"[0-9]{9}")
 _ISO_6523 = re.compile(r"([0-9]{4}):([0-9A-Za-z-]{1,35})")
 _ORGANISATION_IDENTIFIER = re.compile(
@@ -94,11 +102,33 @@ def customer_id_fault(text: str, accepts: Accepts) -> Rule | None:
 
 
 def mentions_a_person(text: str) -> bool:
-    """Whether free text holds what looks like an identity number: it may be none, but the text is no place for one.
+    """Whether free text holds what looks like an identity number, in any digits and however it is divided.
 
+    Eleven digits in one, or six and five, need not be right: the text is no place for them. Divided in another way,
+    they are taken for a person's only with the right check digits, because references and times are written so too.
     Longer numbers are none: an AWS account has 12 digits.
     """
-    return _PERSON.search(text) is not None
+    plain = "".join(
+        str(unicodedata.decimal(character)) if character.isdecimal() else character
+        for character in unicodedata.normalize("NFKC", text)
+    )
+    for divided in _DIVIDED_DIGITS.findall(_NO_PERSON.sub("x", plain)):
+        groups = _DIGITS.findall(divided)
+        if any(_is_a_person(groups[start:]) for start in range(len(groups))):
+            return True
+    return False
+
+
+def _is_a_person(groups: list[str]) -> bool:
+    """Whether these groups of digits begin with an identity number."""
+    digits = ""
+    for count, group in enumerate(groups, start=1):
+        digits += group
+        if len(digits) >= _PERSON_LENGTH:
+            is_usual = count == 1 or (count == 2 and len(group) == len("iiikk"))
+            is_right = is_customer_id(digits, "production") or is_customer_id(digits, "synthetic")
+            return len(digits) == _PERSON_LENGTH and (is_usual or is_right)
+    return False
 
 
 def with_check_digits(first_nine: str, remainder: int = 0) -> str | None:
