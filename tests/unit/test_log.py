@@ -29,12 +29,27 @@ def client_error(code: str, status: int) -> ClientError:
     return ClientError(response, "PutItem")
 
 
+def cancelled(*reasons: str) -> ClientError:
+    """DynamoDB's refusal of a transaction, with a reason for each of its items."""
+    response: Any = {
+        "Error": {"Code": "TransactionCanceledException", "Message": NUMBER},
+        "ResponseMetadata": {"HTTPStatusCode": 400},
+        "CancellationReasons": [{"Code": reason, "Message": NUMBER} for reason in reasons],
+    }
+    return ClientError(response, "TransactWriteItems")
+
+
 @pytest.mark.parametrize(
     ("raised", "leaves"),
     [
         (DatasetRefusedError([Violation("/customers/0", "rule")]), DatasetRefusedError),
         (client_error("ThrottlingException", 400), StoreUnavailableError),
         (client_error("InternalServerError", 500), StoreUnavailableError),
+        (cancelled("None", "ThrottlingError"), StoreUnavailableError),
+        (cancelled("TransactionConflict", "ProvisionedThroughputExceeded"), StoreUnavailableError),
+        (cancelled("ThrottlingError", "ConditionalCheckFailed"), UnexpectedError),
+        (cancelled("None", "None"), UnexpectedError),
+        (cancelled(), UnexpectedError),
         (EndpointConnectionError(endpoint_url="https://dynamodb"), StoreUnavailableError),
         (client_error("AccessDeniedException", 400), UnexpectedError),
         (KeyError(NUMBER), UnexpectedError),

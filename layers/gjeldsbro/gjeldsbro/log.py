@@ -7,7 +7,7 @@ Log lines are an event code plus fields, and fields are references (institution,
 
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +38,8 @@ _PASSING_CODES = frozenset(
         "TransactionInProgressException",
     },
 )
+_PASSING_REASONS = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded", "TransactionConflict"})
+"""Why DynamoDB cancels a transaction that may be taken when it is sent again."""
 
 
 class LambdaContext(Protocol):
@@ -90,8 +92,15 @@ def known_error(exc: Exception) -> GjeldsbroError:
 def _passes_by_itself(exc: Exception) -> bool:
     if isinstance(exc, ClientError):
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or exc.response.get("Error", {}).get("Code") in _PASSING_CODES
+        code = exc.response.get("Error", {}).get("Code")
+        return status >= 500 or code in _PASSING_CODES or _may_be_sent_again(exc.response)
     return isinstance(exc, BotoConnectionError | HTTPClientError)
+
+
+def _may_be_sent_again(response: Mapping[str, Any]) -> bool:
+    """Whether this is a cancelled transaction, and nothing but passing reasons cancelled it."""
+    reasons = {reason.get("Code", "None") for reason in response.get("CancellationReasons", ())} - {"None"}
+    return bool(reasons) and reasons <= _PASSING_REASONS
 
 
 def _code_of(exc: Exception) -> str:
