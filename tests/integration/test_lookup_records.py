@@ -14,7 +14,8 @@ from gjeldsbro.adapters.lookups import LookupHistory, LookupRecorder
 from gjeldsbro.adapters.partner_cache import CACHE_SECONDS, CachedPartners
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.timestamps import from_datetime
-from gjeldsbro.errors import InvalidMessageError, StoreUnavailableError
+from gjeldsbro.errors import InvalidMessageError, StoreUnavailableError, UnexpectedError
+from gjeldsbro.log import known_error
 from gjeldsbro.services.debt_lookup import AskedCreditor, LookupNotice, LookupRecord
 from gjeldsbro.services.ports import Institution, Lender
 from gjeldsbro.services.show_lookups import ShowLookups
@@ -100,6 +101,17 @@ def test_what_was_recorded_is_shown_the_newest_first(recorder, history):
     recorder.record([a_record(), a_record(OTHER_PERSON, role="coBorrower")])
     assert history.of(KEY.customer_key(PERSON), NOW) == [a_record(), older]
     assert history.of(KEY.customer_key(OTHER_PERSON), NOW) == [a_record(OTHER_PERSON, role="coBorrower")]
+
+
+@pytest.mark.parametrize("others", [[], [a_record(OTHER_PERSON, role="coBorrower")]], ids=["alone", "with another"])
+def test_no_record_replaces_another(recorder, history, others):
+    """A lookup with the id and time of an earlier one fails as a whole, and the earlier record stays as it was."""
+    recorder.record([a_record()])
+    with pytest.raises(ClientError) as caught:
+        recorder.record([a_record(on_behalf_of=OTHER_BANK), *others])
+    assert type(known_error(caught.value)) is UnexpectedError
+    assert history.of(KEY.customer_key(PERSON), NOW) == [a_record()]
+    assert history.of(KEY.customer_key(OTHER_PERSON), NOW) == []
 
 
 def test_a_record_names_nobody_and_expires(recorder, aws):

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 
+_NEW = "attribute_not_exists(pk)"
+"""A PutItem would replace a record under the same key: the right to put must not be one to change (0018)."""
+
+
 class LookupRecorder:
     """Records lookups (``services.debt_lookup.LookupRecords``); each goes when ``retention`` has passed."""
 
@@ -34,12 +38,17 @@ class LookupRecorder:
         self._retention = retention
 
     def record(self, records: Sequence[LookupRecord]) -> None:
-        """Record all persons of one lookup: all of them or none. Raises botocore's errors."""
+        """Record all persons of one lookup: all of them or none.
+
+        Raises botocore's errors; also when a record is there already, which no two lookups may cause.
+        """
         items = [self._item(record) for record in records]
         if len(items) == 1:  # a transaction takes twice as long
-            self._client.put_item(TableName=self._table, Item=items[0])
+            self._client.put_item(TableName=self._table, Item=items[0], ConditionExpression=_NEW)
             return
-        puts: list[TransactWriteItemTypeDef] = [{"Put": {"TableName": self._table, "Item": item}} for item in items]
+        puts: list[TransactWriteItemTypeDef] = [
+            {"Put": {"TableName": self._table, "Item": item, "ConditionExpression": _NEW}} for item in items
+        ]
         self._client.transact_write_items(TransactItems=puts)
 
     def _item(self, record: LookupRecord) -> dict[str, Any]:
