@@ -185,11 +185,15 @@ def test_a_request_without_headers_is_no_json(api):
     assert refusal(api.handle(event, CONTEXT))[0] == 415
 
 
-def test_a_compressed_push_is_refused(api):
-    """Nothing inflates what a push brings, so it must say that it is not compressed."""
+def test_a_compressed_body_is_refused(api):
+    """Nothing inflates what a request brings; the answer fits pushes and lookups alike."""
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 
-    assert refusal(api.handle(request("{}", pem=seid_2(BANK), headers=headers), CONTEXT))[0] == 415
+    status, told = refusal(api.handle(request("{}", pem=seid_2(BANK), headers=headers), CONTEXT))
+
+    assert status == 415
+    assert "the body must not be compressed" in told
+    assert "push" not in told
 
 
 def test_a_base64_body_is_decoded(api):

@@ -69,4 +69,4 @@ def _check_media_type(content_type: str, content_encoding: str) -> None:
         if name.strip() == "charset" and value.strip().strip('"') not in {"utf-8", "utf8"}:
             raise UnsupportedMediaTypeError("charset must be utf-8 (SPEC 3.1.3)")
     if content_encoding.strip().lower() not in {"", "identity"}:
-        raise UnsupportedMediaTypeError("a push must not be compressed")
+        raise UnsupportedMediaTypeError("the body must not be compressed: leave Content-Encoding out")
