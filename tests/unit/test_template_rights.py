@@ -15,6 +15,8 @@ from tests.cloudformation import (
     states,
 )
 
+from gjeldsbro.adapters.announcements import DETAIL_TYPE, SOURCE
+
 ROOT_USER = "arn:<AWS::Partition>:iam::<AWS::AccountId>:root"
 USES = {
     "kms:Encrypt",
@@ -207,6 +209,15 @@ def test_only_the_lookup_announces() -> None:
     assert roles_that(touch="", do=("events:",)) == {"SearchDebtRole"}
     (right,) = [one for one in rights("SearchDebtRole") if "events:PutEvents" in one["Action"]]
     assert (right["Action"], right["Resource"]) == (["events:PutEvents"], ["<LookupBus.Arn>"])
+
+
+def test_the_lookup_announces_nothing_but_lookups() -> None:
+    """In production no other event can be put on the bus; the local stack, which knows no such condition, has none."""
+    (right,) = [one for one in rights("SearchDebtRole") if "events:PutEvents" in one["Action"]]
+    assert right["Condition"] == {"StringEquals": {"events:source": SOURCE, "events:detail-type": DETAIL_TYPE}}
+    local = statements("SearchDebtRights", Environment="local")
+    (local_right,) = [one for one in local if "events:PutEvents" in one["Action"]]
+    assert local_right == {name: value for name, value in right.items() if name != "Condition"}
 
 
 def test_the_partner_key_is_for_those_who_know_partners() -> None:
