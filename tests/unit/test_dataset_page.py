@@ -10,7 +10,7 @@ from tests.spec_messages import CHARGE_CARD, NOW, REPAYMENT_LOAN, customer, enco
 from gjeldsbro.domain import dataset_page, messages
 from gjeldsbro.domain.dataset_page import PageResult
 from gjeldsbro.domain.rules import Rule
-from gjeldsbro.errors import InvalidMessageError
+from gjeldsbro.errors import InvalidMessageError, Violation
 
 
 def read(page, institution=spec.INSTITUTION, provider=spec.PROVIDER, **options) -> PageResult:
@@ -197,6 +197,18 @@ def test_names_of_the_page_inside_customers():
     """`customers` and `providerID` as values or unknown names inside a customer are not the page's own."""
     strange = customer(CHARGE_CARD | {"accountName": "customers", "customers": "x"}) | {"providerID": "customers"}
     assert len(read(organization(strange)).customers) == 1
+
+
+@pytest.mark.parametrize("levels", [5, 6, 300, 3000])
+def test_unknown_fields_may_not_be_deep(levels):
+    """A loan lies on the fifth of ten levels; what is ignored in it may fill the other five, in pushes and pages."""
+    deep = b"[" * levels + b"]" * levels
+    body = encode(organization(customer([CHARGE_CARD]))).replace(b'"type"', b'"new":' + deep + b',"type"', 1)
+    if levels > 5:
+        assert outcome_of_message(body) == [Violation("", Rule.JSON_DEPTH)]
+        assert outcome_of_page(body) == [Violation("/customers/0", Rule.JSON_DEPTH)]
+    else:
+        assert len(outcome_of_message(body)) == len(outcome_of_page(body)) == 1
 
 
 def test_unknown_fields_are_ignored():

@@ -139,6 +139,7 @@ def test_each_field_has_its_rule(changes, expected):
     [
         pytest.param(b"", ("", Rule.JSON), id="nothing"),
         pytest.param(b"[" * 100_000, ("", Rule.JSON_DEPTH), id="deep"),
+        pytest.param({**REQUEST, "new": [[[[[[[[[[]]]]]]]]]]}, ("", Rule.JSON_DEPTH), id="deep where nothing is read"),
         pytest.param([], ("", Rule.OBJECT), id="array"),
         pytest.param(b'{"ssn": "1", "ssn": "2"}', ("", Rule.JSON_NAMES), id="a name twice"),
         pytest.param(

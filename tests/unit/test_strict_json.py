@@ -68,6 +68,28 @@ def test_refused_documents(body, rule):
     assert fault(body) == Violation("", rule)
 
 
+def nested(levels: int, opening: bytes, closing: bytes) -> bytes:
+    """So many arrays or objects, each with a neighbour, inside each other."""
+    return opening * levels + b"1" + closing * levels
+
+
+@pytest.mark.parametrize("brackets", [(b"[0, ", b", {}]"), (b'{"a": [], "b": ', b"}")], ids=["arrays", "objects"])
+def test_a_document_has_ten_levels_at_most(brackets):
+    """Also where nothing is read: the limit is the rule's, and what encloses a part of a message counts."""
+    assert str(strict_json.MAX_DEPTH) in Rule.JSON_DEPTH
+    strict_json.parse(nested(9, *brackets))
+    strict_json.parse(nested(10, b"[", b"]"))
+    assert fault(nested(11, *brackets)) == Violation("", Rule.JSON_DEPTH)
+    assert fault(nested(900, *brackets)) == Violation("", Rule.JSON_DEPTH)
+    strict_json.parse(nested(7, *brackets), "/customers/0")
+    assert fault(nested(9, *brackets), "/customers/0") == Violation("/customers/0", Rule.JSON_DEPTH)
+
+
+def test_brackets_in_texts_and_side_by_side_are_no_depth():
+    """A thousand customers, or a text full of brackets, is not deep."""
+    strict_json.parse(b"[" + b'[{}, "[[[[[[[[[[[[{{{{"],' * 1000 + b"0]")
+
+
 @pytest.mark.parametrize(
     ("body", "place"),
     [

@@ -13,7 +13,7 @@ class Rule(StrEnum):
     UTF_8 = "the body must be UTF-8 without a byte-order mark (SPEC 3.1.2)"
     JSON = "the body must be one well-formed JSON document (SPEC 4.2)"
     JSON_TEXT = "a string must not hold half of a surrogate pair (RFC 8259 section 8.2)"
-    JSON_DEPTH = "the body must not be nested deeper than SPEC's data model needs (SPEC 4.2)"
+    JSON_DEPTH = "the body must not be nested deeper than 10 levels (SPEC 4.2 has 5)"
     JSON_NAMES = "a name must not occur twice in one JSON object (RFC 8259 section 4)"
     OBJECT = "must be a JSON object (SPEC 4.2)"
     ARRAY = "must be a JSON array (SPEC 4.2)"

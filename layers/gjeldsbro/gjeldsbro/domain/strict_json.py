@@ -15,6 +15,9 @@ from gjeldsbro.errors import InvalidMessageError, Violation
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 """Those of UTF-8 and UTF-16."""
 
+MAX_DEPTH = 10
+"""Arrays and objects inside each other in a whole message. SPEC 4.2 has five; what is not read may have a few more."""
+
 _MAX_INTEGER_DIGITS = 20
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -24,6 +27,9 @@ _KNOWN_NAMES = ("customers", "loans", "coBorrowers")
 
 class _RepeatedNames(dict[str, Any]):
     """An object in which a name occurred twice."""
+
+
+_NESTED = (dict, list, _RepeatedNames)
 
 
 def parse(body: bytes, place: str = "") -> Any:
@@ -51,9 +57,23 @@ def parse(body: bytes, place: str = "") -> Any:
         raise _fault(place, Rule.JSON_DEPTH) from None
     except ValueError:
         raise _fault(place, Rule.UTF_8 if body.startswith(BYTE_ORDER_MARKS) else Rule.JSON) from None
+    levels = MAX_DEPTH - place.count("/")
+    if text.count("{") + text.count("[") > levels and _is_deeper(value, levels):
+        raise _fault(place, Rule.JSON_DEPTH)
     if repeated or _SURROGATE_ESCAPE.search(text) is not None:
         _check_parts(value, place)
     return value
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether more than so many arrays and objects lie inside each other; level by level, whatever their number."""
+    level = [value]
+    for _ in range(levels):
+        inside = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, _NESTED)]
+        level = [child for part in inside for child in part if type(child) in _NESTED]
+        if not level:
+            return False
+    return True
 
 
 def _check_parts(value: object, place: str) -> None:
