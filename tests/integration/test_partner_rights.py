@@ -1,6 +1,7 @@
 """Rights on parts of the PartnerTable, which nothing on this machine enforces, against what is asked of it."""
 
 import json
+import os
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -38,6 +39,20 @@ def _nothing() -> None:
     """Stands for the cache of a function that has none."""
 
 
+def _requests(verb: str, parameters: dict[str, Any]) -> set[tuple[str, str]]:
+    """What a request asks of the PartnerTable; a transaction is asked for as what it is made of."""
+    if "TransactItems" in parameters:
+        parts = [part for item in parameters["TransactItems"] for part in item.items()]
+    else:
+        parts = [(verb.removesuffix("Item"), parameters)]
+    table = os.environ["PARTNER_TABLE"]
+    return {(_verb(part), _partition(values)) for part, values in parts if values["TableName"] == table}
+
+
+def _verb(part: str) -> str:
+    return part if part == "Query" else f"{part}Item"
+
+
 def _partition(parameters: dict[str, Any]) -> str:
     for part, name in (("Key", "pk"), ("Item", "pk"), ("ExpressionAttributeValues", ":pk")):
         if name in parameters.get(part, {}):
@@ -55,8 +70,7 @@ def asked(aws) -> set[tuple[str, str]]:
     requests: set[tuple[str, str]] = set()
 
     def note(params: dict[str, Any], model: Any, **_: Any) -> None:
-        if params["TableName"] == aws["PARTNER_TABLE"]:
-            requests.add((model.name, _partition(params)))
+        requests.update(_requests(model.name, params))
 
     aws_clients.dynamodb().meta.events.register("before-parameter-build.dynamodb", note)
     return requests

@@ -14,7 +14,7 @@ from functions.refresh_revocations import refresh_revocations
 from tests.integration.raw_server import RawServer, answer
 from tests.integration.raw_server import authority as tls_authority
 from tests.integration.revocation_server import RevocationServer
-from tests.integration.test_partner_rights import _allowed, _covers, _partition
+from tests.integration.test_partner_rights import _allowed, _covers, _requests
 from tests.revocation_lists import HOUR, make_list
 from tests.unit.test_crl import BROKEN_NAME
 
@@ -24,8 +24,8 @@ from gjeldsbro.adapters.crl import issuer_of
 from gjeldsbro.adapters.crl_client import Limits, fetch_list
 from gjeldsbro.adapters.revocations import Revocations
 from gjeldsbro.domain.callers import Caller
-from gjeldsbro.domain.revocation import chunks_of
-from gjeldsbro.errors import NotAuthenticatedError, RevocationListError, RevocationUnknownError
+from gjeldsbro.domain.revocation import CHUNKS, chunk_of, chunks_of
+from gjeldsbro.errors import NotAuthenticatedError, RevocationListError, RevocationUnknownError, UnexpectedError
 from gjeldsbro.services.ports import RevocationList
 from gjeldsbro.services.refresh_revocations import MOST_FAILING, is_old
 from gjeldsbro.services.revocation import RevocationCheck
@@ -135,6 +135,41 @@ def test_a_list_that_cannot_be_used_is_not_configured(put, refresh, server, aws)
     with pytest.raises(RevocationListError, match="not PEM"):
         put(certificate="-----BEGIN CERTIFICATE-----")
     assert items(aws) == before
+
+
+@pytest.mark.parametrize("stored", [0, 5, 15])
+def test_a_first_list_that_is_not_stored_whole_lets_nobody_in(put, refresh, revocations, server, monkeypatch, stored):
+    """The function may die between two chunks: whoever's chunk is not there gets 503, until the next refresh."""
+    original = Revocations.store
+
+    def die(self, issuer, chunks, *times):
+        original(self, issuer, {name: chunks[name] for name in CHUNKS[:stored]}, *times)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Revocations, "store", die)
+        with pytest.raises(UnexpectedError, match="KeyError"):
+            put()
+    unknown = set()
+    for serial in range(200):
+        try:
+            RevocationCheck(revocations, GRACE).check(caller(serial), NOW)
+        except RevocationUnknownError:
+            unknown.add(chunk_of(serial))
+        except NotAuthenticatedError:
+            assert serial == 7
+    assert unknown == set(CHUNKS[stored:])
+    assert revocations.lists()[0].digest is None
+    assert refresh()["lists"][0]["status"] == "refreshed"
+    assert revoked(revocations, *range(200)) == {7}
+
+
+def test_a_list_that_is_put_again_stays_in_use_meanwhile(put, revocations):
+    """Chunks that are there are not closed, whatever comes of the new address."""
+    put()
+    (good,) = revocations.lists()
+    revocations.configure(replace(good, url="http://another.example.no/ca.crl"))
+    assert revoked(revocations, 6, 7) == {7}
+    assert revocations.lists() == [replace(good, url="http://another.example.no/ca.crl")]
 
 
 def test_a_newer_list_takes_the_place_of_the_older_one(put, refresh, revocations, server):
@@ -365,7 +400,7 @@ def test_the_function_asks_the_table_for_what_it_may_have(put, refresh, server, 
     asked = set()
 
     def note(params, model, **_):
-        asked.add((model.name, _partition(params)))
+        asked.update(_requests(model.name, params))
 
     aws_clients.dynamodb().meta.events.register("before-parameter-build.dynamodb", note)
     put()

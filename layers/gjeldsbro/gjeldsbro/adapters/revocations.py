@@ -12,7 +12,7 @@ the same, so that nothing goes back when two runs read at the same time.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gjeldsbro.adapters.aws import from_item, to_item
@@ -23,8 +23,10 @@ from gjeldsbro.services.revocation import RevokedChunk
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 _LIST = "REVOCATION"
+_LONG_AGO = from_datetime(datetime.fromtimestamp(0, UTC))
 _IS_THERE = "attribute_exists(pk)"
 _IS_NOT_NEWER = " AND (attribute_not_exists(#thisUpdate) OR #thisUpdate <= :thisUpdate)"
 
@@ -57,10 +59,36 @@ class Revocations:
         return sorted(found, key=lambda one: (one.name, one.issuer))
 
     def configure(self, configured: RevocationList) -> None:
-        """Store what an operator configured; what is known of the list that was read stays."""
-        self._update(
-            configured.issuer, {"name": configured.name, "url": configured.url, "certificate": configured.certificate}
+        """Store what an operator configured, and with it close each chunk that is not there yet.
+
+        A missing chunk means that no list is configured, and lets callers in. So a list is configured together with
+        sixteen chunks, in one transaction: empty ones from long ago, which let nobody in (503) until the list's own
+        are stored. Those would not all fit into a transaction. What is known of a list that was read before stays.
+        """
+        values = {"name": configured.name, "url": configured.url, "certificate": configured.certificate}
+        own: TransactWriteItemTypeDef = {
+            "Update": {
+                "TableName": self._table,
+                "Key": to_item({"pk": _LIST, "sk": configured.issuer}),
+                "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in values),
+                "ExpressionAttributeNames": {f"#{name}": name for name in values},
+                "ExpressionAttributeValues": to_item({f":{name}": value for name, value in values.items()}),
+            }
+        }
+        self._client.transact_write_items(
+            TransactItems=[own, *(self._closed(configured.issuer, name) for name in CHUNKS)]
         )
+
+    def _closed(self, issuer: str, name: str) -> "TransactWriteItemTypeDef":
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": to_item({"pk": f"REVOKED#{issuer}", "sk": name}),
+                "UpdateExpression": "SET revoked = if_not_exists(revoked, :none), "
+                "nextUpdate = if_not_exists(nextUpdate, :longAgo)",
+                "ExpressionAttributeValues": to_item({":none": b"", ":longAgo": _LONG_AGO}),
+            }
+        }
 
     def store(self, issuer: str, chunks: Mapping[str, bytes], this_update: datetime, next_update: datetime) -> bool:
         """Store the chunks of a list; False, with some of them stored, when a newer list was stored meanwhile."""

@@ -46,7 +46,7 @@ class RevocationLists(Protocol):
         ...
 
     def configure(self, configured: RevocationList) -> None:
-        """Store name, address and certificate of a list."""
+        """Store name, address and certificate of a list; its callers are not let in before its chunks are stored."""
         ...
 
     def store(self, issuer: str, chunks: Mapping[str, bytes], this_update: datetime, next_update: datetime) -> bool:

@@ -4,6 +4,7 @@
 the issuer's list                           what becomes of its callers
 ==========================================  ==========================================================================
 none is configured                          not checked; the log says so (``REVOCATION_NOT_CHECKED``)
+configured, and not stored yet              503
 in force                                    let in, unless revoked (401)
 ended, the days of grace have not           as above: the last good list stays in use, and an alarm is on
 ended, and so have the days of grace        503 until a newer list is read; those that are revoked stay so (401)
