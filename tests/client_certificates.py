@@ -43,10 +43,12 @@ def certificate(
     registered_in: tuple[str, ...] = (),
     valid: tuple[datetime, datetime] = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2126, 1, 1, tzinfo=UTC)),
     extensions: tuple[x509.ExtensionType, ...] = (),
+    person: tuple[tuple[x509.ObjectIdentifier, str], ...] = (),
 ) -> str:
     """A certificate (PEM) whose subject has these organizationIdentifiers, serialNumbers and countries.
 
-    ``registered_in`` is where an extended validation certificate's owner is registered, ``valid`` from when until when.
+    ``registered_in`` is where an extended validation certificate's owner is registered, ``valid`` from when until when,
+    ``person`` what names a natural person.
     """
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, "Test")]
     for oid, texts in (
@@ -56,6 +58,7 @@ def certificate(
         (NameOID.SERIAL_NUMBER, serial_numbers),
     ):
         attributes += [x509.NameAttribute(oid, text) for text in texts]
+    attributes += [x509.NameAttribute(oid, text) for oid, text in person]
     name = x509.Name(attributes)
     builder = (
         x509.CertificateBuilder()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.client_certificates import BANK, OTHER_BANK, certificate, request, seid_2
@@ -21,6 +21,7 @@ NOT_IN_FORM = "the client certificate's organizationIdentifier is not of the for
 NOTHING = "the client certificate names no organisation (organizationIdentifier NTRNO-...)"
 TWO = "the client certificate names more than one organisation"
 WRONG = "the organisation number in the client certificate is not valid"
+PERSON = "the client certificate is a person's, not an organisation's"
 ABROAD = "a client certificate from another country must name its organisation in organizationIdentifier"
 
 
@@ -118,6 +119,13 @@ def called(pem: str, now: datetime = NOW) -> str:
 def test_the_organisation_in_a_certificate(subject, expected):
     """OrganizationIdentifier, else a Norwegian serialNumber without blanks; each fault says what it is."""
     assert called(certificate(**{name: tuple(texts) for name, texts in subject.items()})) == expected
+
+
+@pytest.mark.parametrize("oid", [NameOID.GIVEN_NAME, NameOID.SURNAME, NameOID.PSEUDONYM])
+@pytest.mark.parametrize("owner", [{"identifiers": ("NTRNO-920013015",)}, {"serial_numbers": ("920013015",)}, {}])
+def test_an_employees_certificate_is_not_the_employers(owner, oid):
+    """A natural person's certificate (ETSI EN 319 412-2) may name an organisation that the person is with."""
+    assert called(certificate(**owner, person=((oid, "Kari"),))) == PERSON
 
 
 @settings(deadline=None)

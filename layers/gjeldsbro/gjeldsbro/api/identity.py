@@ -7,6 +7,8 @@ dates and its purpose is checked here once more, because it costs nothing (decis
   country (``NTRSE-5569622441``, ``PSDSE-FINA-44059``);
 - else its serialNumber, when it is a Norwegian organisation's number (SEID 1; SPEC 8.3 prints it with blanks).
 
+A person's certificate may name an employer in the same attributes (ETSI EN 319 412-2): it does not speak for it.
+
 Certificates from other countries carry registration numbers of their own in serialNumber, some of nine digits: such a
 number is never read as a Norwegian one.
 """
@@ -31,6 +33,7 @@ CLOCK_SKEW = timedelta(minutes=5)
 _IDENTIFIER = re.compile(r"([A-Z]{3}|[A-Z]{2}:)([A-Z]{2})-([!-~](?:[ -~]{0,62}[!-~])?)")
 _REGISTER = "NTR"
 _NORWAY = "NO"
+_OF_A_PERSON = (NameOID.GIVEN_NAME, NameOID.SURNAME, NameOID.PSEUDONYM)
 _PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 
 
@@ -91,6 +94,8 @@ def _check_purpose(extensions: x509.Extensions) -> None:
 
 def _organisation(subject: x509.Name) -> str:
     """The organizationIdentifier of the certificate's owner, also where the certificate says it in an older way."""
+    if any(subject.get_attributes_for_oid(oid) for oid in _OF_A_PERSON):
+        raise NotAuthenticatedError("the client certificate is a person's, not an organisation's")
     identifiers = {text: _IDENTIFIER.fullmatch(text) for text in _texts(subject, NameOID.ORGANIZATION_IDENTIFIER)}
     found = {text: match for text, match in identifiers.items() if match is not None}
     if len(found) != len(identifiers):
