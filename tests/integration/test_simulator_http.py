@@ -417,3 +417,25 @@ def test_over_tls_a_client_certificate_can_be_demanded(population, tmp_path):
         context.load_cert_chain(*client)
         assert simulator.url.startswith("https://127.0.0.1:")
         assert get(simulator, f"{SERVICE}/loans/{institution}", context=context)[0] == 200
+
+
+def test_it_ends_although_clients_keep_their_connections(population, tmp_path):
+    """Whoever keeps a TLS connection and never answers a farewell holds nothing up, and nothing is left open."""
+    authority = certificate("CA")
+    ca_file, _ = write_pem(tmp_path, "ca", authority)
+    server = write_pem(tmp_path, "server", certificate("server", authority))
+    client = write_pem(tmp_path, "client", certificate("client", authority))
+    context = ssl.create_default_context(cafile=ca_file)
+    context.load_cert_chain(*client)
+    kept = []
+    with Simulator(population, tls=Tls(*server, client_ca=ca_file)) as simulator:
+        for _ in range(3):
+            connection = http.client.HTTPSConnection(urlsplit(simulator.origin).netloc, context=context, timeout=10)
+            connection.request("GET", f"{SERVICE}/nothing")
+            assert connection.getresponse().read()
+            kept.append(connection)
+        server_side = simulator._server.server_state.connections
+        assert len(server_side) == 3
+    assert not server_side
+    for connection in kept:
+        connection.close()

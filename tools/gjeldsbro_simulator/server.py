@@ -1,5 +1,6 @@
 """Run the simulator in a thread of this process."""
 
+import asyncio
 import socket
 import ssl
 import time
@@ -19,6 +20,9 @@ from gjeldsbro_simulator.sources import Source
 from gjeldsbro_simulator.world import ServedRequest, World
 
 _START_SECONDS = 20.0
+
+_TURNS_TO_CLOSE = 5
+"""Turns of the event loop in which an aborted connection is closed, with TLS around it: two, and some to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,17 @@ def server_config(
     )
 
 
+class _Server(uvicorn.Server):
+    """A server that leaves no connection behind: clients that keep theirs do not answer a farewell."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        for _ in range(_TURNS_TO_CLOSE):
+            await asyncio.sleep(0)
+
+
 class Simulator:
     """Simulated institutions on a loopback port of their own, for the length of a ``with`` block.
 
@@ -71,7 +86,7 @@ class Simulator:
         self.world = World(source, datasets)
         self._socket = socket.create_server((host, port))
         self._scheme = "https" if tls else "http"
-        self._server = uvicorn.Server(server_config(InstitutionApp(self.world, admin=admin), host=host, tls=tls))
+        self._server = _Server(server_config(InstitutionApp(self.world, admin=admin), host=host, tls=tls))
         self._thread = Thread(target=self._server.run, args=([self._socket],), name="simulator", daemon=True)
 
     @property
