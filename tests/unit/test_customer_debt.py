@@ -336,6 +336,17 @@ def test_an_ended_providers_data_gives_way_to_its_successor():
     assert asked(world) == {(BANK, provider_of(BANK, 1))}
 
 
+def test_an_ended_providers_data_stands_in_for_a_successor_that_has_not_delivered_yet():
+    """In a hand-over the old data is in use until the new provider's first dataset: that is no gap."""
+    world = LookupWorld(bank(BANK, server(BANK, ended=True), server(BANK, 1)))
+    world.partners.as_of[BANK, provider_of(BANK, 1)] = None
+    world.store(loan(100, "old"))
+    world.does(DOWN, number=1)
+    assert shown(world.found()) == [(BANK, [100], False, "register")]
+    world.partners.as_of[BANK, provider_of(BANK)] = None
+    assert shown(world.found()) == [(BANK, [100], False, "none")]
+
+
 # Who does not answer
 
 

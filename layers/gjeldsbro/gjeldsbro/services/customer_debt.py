@@ -327,8 +327,8 @@ def _asked_creditor(
         return CreditorDebt(name, shown, answered=False, source="none", live=frozenset(answers))
     source: AnswerSource = "institution"
     if missing:
-        known = institution.lookup == "both" and all(_register_knows(stored, provider, times) for provider in missing)
-        source = "register" if known else "none"
+        known = all(_register_knows(institution, stored, provider, times) for provider in missing)
+        source = "register" if known and institution.lookup == "both" else "none"
     return CreditorDebt(name, shown, not missing, source, frozenset(answers))
 
 
@@ -344,12 +344,17 @@ def _loans(institution: str, items: Iterable[Item], times: DatasetTimes) -> tupl
     return tuple(merge(items, {institution: times}).loans.get(institution, ()))
 
 
-def _register_knows(stored: Sequence[Item], provider: str, times: DatasetTimes) -> bool:
-    """Whether the register has a word of this provider on the customer's loans, "none" included."""
+def _register_knows(institution: Institution, stored: Sequence[Item], provider: str, times: DatasetTimes) -> bool:
+    """Whether the register has a word of this provider on the customer's loans, "none" included.
+
+    Until a successor's first dataset is accepted, that of the provider before it is its word (design decision 6).
+    """
     own = [item for item in stored if item.provider == provider]
     if any(map(is_index_only, own)):
         return False
-    return bool(own) or times.get(provider) is not None
+    if own or times.get(provider) is not None:
+        return True
+    return any(other.ended and times.get(other.provider) is not None for other in institution.providers)
 
 
 def _log_failure(subject: _Subject, error: BaseException | None) -> None:
