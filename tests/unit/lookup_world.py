@@ -119,6 +119,7 @@ class FakeBreaker:
     def __init__(self) -> None:
         self.open: set[tuple[str, str]] = set()
         self.told: list[tuple[str, str, str]] = []
+        self.fair: list[bool] = []
         self.broken: Exception | None = None
 
     def _note(self, what: str, institution: str, provider: str) -> None:
@@ -126,8 +127,9 @@ class FakeBreaker:
             raise self.broken
         self.told.append((what, institution, provider))
 
-    def may_ask(self, institution: str, provider: str, now: datetime) -> bool:
+    def may_ask(self, institution: str, provider: str, now: datetime, *, fair: bool = True) -> bool:
         """As the breaker does."""
+        self.fair.append(fair)
         self._note("may ask", institution, provider)
         return (institution, provider) not in self.open
 
@@ -154,9 +156,7 @@ class LookupWorld:
         self.servers = FakeServers()
         self.breaker = FakeBreaker()
         self.clock = clock
-        self.debt = CustomerDebt(
-            self.partners, self.register, KEY, self.servers, self.breaker, clock, **{"fair_seconds": 0.5} | values
-        )
+        self.debt = CustomerDebt(self.partners, self.register, KEY, self.servers, self.breaker, clock, **values)
 
     def store(self, *loans: Loan, of: str = BANK, number: int = 0, person: str = PERSON) -> None:
         """Store a dataset's item; without loans it is an index's."""

@@ -16,6 +16,7 @@ from gjeldsbro.services.circuit_breaker import (
     FAILURES,
     FIRST_PAUSE,
     KEPT,
+    LEFT_TO_OTHERS,
     LONGEST_PAUSE,
     TRY_TIME,
     BreakerState,
@@ -184,6 +185,31 @@ def test_a_try_of_which_nothing_is_heard_is_given_to_another(store) -> None:
     assert not other.may_ask(FI, PROVIDER, due + TRY_TIME - SECOND)
     assert other.may_ask(FI, PROVIDER, due + TRY_TIME)
     assert not one.may_ask(FI, PROVIDER, due + TRY_TIME)
+
+
+def test_a_try_is_left_to_callers_with_a_fair_time_for_half_a_minute(store) -> None:
+    """A short one's time-out would say nothing; where all are short, one of them tries then, or nobody ever would."""
+    short, fair = process(store), process(store)
+    fail(short, START)
+    due = START + FIRST_PAUSE
+    assert not short.may_ask(FI, PROVIDER, due, fair=False)
+    assert not short.may_ask(FI, PROVIDER, due + LEFT_TO_OTHERS - SECOND, fair=False)
+    assert store.items[FI, PROVIDER].until == from_datetime(due)
+    assert fair.may_ask(FI, PROVIDER, due + LEFT_TO_OTHERS - SECOND)
+    due += LEFT_TO_OTHERS - SECOND + TRY_TIME
+    assert not short.may_ask(FI, PROVIDER, due, fair=False)
+    assert short.may_ask(FI, PROVIDER, due + LEFT_TO_OTHERS, fair=False)
+    assert not fair.may_ask(FI, PROVIDER, due + LEFT_TO_OTHERS)
+
+
+def test_short_callers_ask_in_good_times(store) -> None:
+    """Also while failures are counted, and when a wrong clock wrote the pause."""
+    breaker = process(store)
+    assert breaker.may_ask(FI, PROVIDER, START, fair=False)
+    fail(breaker, START, FAILURES - 1)
+    assert breaker.may_ask(FI, PROVIDER, START, fair=False)
+    fail(breaker, START + timedelta(hours=1), 1)
+    assert breaker.may_ask(FI, PROVIDER, START, fair=False)
 
 
 def test_a_success_between_the_last_failure_and_the_opening_keeps_it_closed(store) -> None:

@@ -31,12 +31,19 @@ from tests.unit.lookup_world import (
 from gjeldsbro.domain.loans import ChargeCard
 from gjeldsbro.domain.register import CurrentLoan
 from gjeldsbro.domain.rules import Rule
-from gjeldsbro.errors import InstitutionUnavailableError, InvalidMessageError, StoreUnavailableError, Violation
+from gjeldsbro.errors import (
+    InstitutionUnavailableError,
+    InvalidMessageError,
+    NoAnswerInTimeError,
+    StoreUnavailableError,
+    Violation,
+)
 from gjeldsbro.services.customer_debt import AskingThreads, CreditorDebt
 from gjeldsbro.services.ports import Institution, LookupMode, Provider
 
 PROVIDER = provider_of(BANK)
-DOWN = InstitutionUnavailableError("no answer in time")
+DOWN = InstitutionUnavailableError("HTTP 503")
+TIMED_OUT = NoAnswerInTimeError("no answer in time")
 
 
 def shown(debts: list[CreditorDebt]) -> list[tuple[str, list[int], bool, str]]:
@@ -434,13 +441,35 @@ def test_nobody_is_asked_when_the_time_is_used_up():
     assert world.breaker.told == []
 
 
-def test_who_had_no_fair_time_has_not_failed():
-    """An institution need not answer in less than the time that SPEC's own tests give it."""
+@pytest.mark.parametrize(("seconds", "verdicts"), [(2.4, []), (2.5, [("failed", BANK, PROVIDER)])])
+def test_a_time_out_counts_only_after_about_the_default_wait(seconds, verdicts):
+    """Or a lender that waits for a second would have a slower institution left alone for all lenders."""
     world = LookupWorld(bank())
     world.store(loan(100))
-    world.does(DOWN)
-    assert shown(world.found(seconds=0.4)) == [(BANK, [100], False, "register")]
+    world.does(TIMED_OUT)
+    assert shown(world.found(seconds=seconds)) == [(BANK, [100], False, "register")]
+    assert world.breaker.verdicts() == verdicts
+    assert world.breaker.fair == [bool(verdicts)]
+
+
+def test_a_client_that_does_not_come_back_counts_as_a_time_out():
+    """It tells as little of the institution when the wait was short."""
+    world = LookupWorld(bank(), clock=time.monotonic)
+    world.store(loan(100))
+    world.does(world.servers.hang)
+    world.found(seconds=0.05)
+    world.servers.closing.set()
     assert world.breaker.verdicts() == []
+
+
+@pytest.mark.parametrize("error", [DOWN, InvalidMessageError([Violation("/customers", Rule.ARRAY)])])
+def test_a_quick_error_counts_however_short_the_wait(error):
+    """The institution had the time that it took: more would not have changed its answer."""
+    world = LookupWorld(bank())
+    world.store(loan(100))
+    world.does(error)
+    world.found(seconds=0.1)
+    assert world.breaker.verdicts() == [("failed", BANK, PROVIDER)]
 
 
 def test_who_waited_for_a_thread_has_not_failed():

@@ -90,9 +90,9 @@ class Surroundings:
             raise answer
         return answer
 
-    def may_ask(self, institution, provider, now):
+    def may_ask(self, institution, provider, now, *, fair=True):
         """Whether the breaker is closed."""
-        return institution not in self.open
+        return fair and institution not in self.open
 
     def failed(self, institution, provider, now):
         """Told of a failure."""

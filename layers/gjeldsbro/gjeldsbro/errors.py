@@ -57,6 +57,10 @@ class InstitutionUnavailableError(RetryableError):
     """An institution's server did not answer, or answered with 429 or 5xx, within the time given to it."""
 
 
+class NoAnswerInTimeError(InstitutionUnavailableError):
+    """It had not answered when the time was over; in more time it might have."""
+
+
 class ReceiverUnavailableError(RetryableError):
     """A receiver's SFTP server could not be reached, or the connection was lost."""
 

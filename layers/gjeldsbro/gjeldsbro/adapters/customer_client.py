@@ -33,6 +33,7 @@ from gjeldsbro.errors import (
     ConfigurationError,
     InstitutionUnavailableError,
     InvalidMessageError,
+    NoAnswerInTimeError,
     Violation,
 )
 from gjeldsbro.services.ports import Provider
@@ -95,9 +96,9 @@ class CustomerClient:
     def ask(self, provider: Provider, institution: str, customer_id: str, deadline: float) -> tuple[Loan, ...]:
         """The customer's loans at an institution, validated, by ``deadline`` (``time.monotonic()``); () for none.
 
-        Raises InstitutionUnavailableError when there was no answer in time, after as many tries as the time allows;
-        AnswerRefusedError, with places and rules, when asking again would not help; ConfigurationError when the
-        provider is set up wrongly.
+        Raises InstitutionUnavailableError after as many tries as the time allows, which NoAnswerInTimeError is when the
+        time was over while it was asked; AnswerRefusedError, with places and rules, when asking again would not help;
+        ConfigurationError when the provider is set up wrongly.
         """
         if not (len(customer_id) == 11 and customer_id.isascii() and customer_id.isdigit()):
             raise ValueError("not an identity number")  # http.client would quote what cannot be in a header
@@ -128,7 +129,7 @@ class CustomerClient:
         while True:
             left = deadline - monotonic()
             if left < limits.least_seconds:
-                raise InstitutionUnavailableError("no answer in time")
+                raise NoAnswerInTimeError("no answer in time")
             seconds = left if timed_out else max(left / 2, left - limits.again_seconds, min(left, limits.first_seconds))
             try:
                 return self._try(server, target, headers, monotonic() + seconds)
@@ -136,7 +137,7 @@ class CustomerClient:
                 # Whatever held this connection up may hold the others up too: the next try gets a new one.
                 self._connections.forget(server)
                 if timed_out:
-                    raise InstitutionUnavailableError("no answer in time") from None
+                    raise NoAnswerInTimeError("no answer in time") from None
                 timed_out = True
             except TryAgainError as exc:
                 wait = next(pauses, None)

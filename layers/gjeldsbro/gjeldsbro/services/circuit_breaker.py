@@ -2,9 +2,10 @@
 
 Each lookup would otherwise wait for it until its deadline, and the institution would get more questions the worse it
 does. After ``FAILURES`` failures in a row nobody asks for half a minute; then one caller tries while the others go on
-without. If it fails too, the pause doubles, up to ten minutes; one good answer ends it. The state is shared by all
-processes: each sees few questions, so alone none would learn enough. What a process knows of it may be ``KEPT`` old.
-The decisions are pure functions of the state and the time.
+without: one with a fair time, because what a time-out says depends on how long one waited. If it fails too, the pause
+doubles, up to ten minutes; one good answer ends it. The state is shared by all processes: each sees few questions, so
+alone none would learn enough. What a process knows of it may be ``KEPT`` old. The decisions are pure functions of the
+state and the time.
 """
 
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ LONGEST_PAUSE = timedelta(minutes=10)
 
 TRY_TIME = timedelta(seconds=30)
 """How long the one caller that tries has. If nothing is heard of it by then, another may try: it may have died."""
+
+LEFT_TO_OTHERS = timedelta(seconds=30)
+"""How long a try is left to callers with a fair time. Then any may try, or nobody would where all waits are short."""
 
 KEPT = timedelta(seconds=5)
 
@@ -74,6 +78,11 @@ def is_open(state: BreakerState, now: datetime) -> bool:
     return state.until is not None and now < to_datetime(state.until) <= now + LONGEST_PAUSE
 
 
+def is_left_to_others(state: BreakerState, now: datetime) -> bool:
+    """Whether a caller without a fair time is not to try yet, after a pause or a try of which nothing was heard."""
+    return state.until is not None and timedelta() <= now - to_datetime(state.until) < LEFT_TO_OTHERS
+
+
 def after_failure(state: BreakerState, now: datetime) -> BreakerState | None:
     """What becomes of a state in which a failure was just counted; None when nothing else changes."""
     if state.until is None:
@@ -110,13 +119,16 @@ class CircuitBreaker:
         self._read_at: datetime | None = None
         self._lock = Lock()
 
-    def may_ask(self, institution: str, provider: str, now: datetime) -> bool:
-        """Whether to ask this provider now: yes in good times, and after a pause for the one caller that tries."""
+    def may_ask(self, institution: str, provider: str, now: datetime, *, fair: bool = True) -> bool:
+        """Whether to ask this provider now: yes in good times, and after a pause for the one caller that tries.
+
+        ``fair``: the provider will have the time that it must have for a time-out to count against it.
+        """
         self._refresh(now)
         state = self._known(institution, provider)
         if state is None or state.until is None:
             return True
-        if is_open(state, now):
+        if is_open(state, now) or (not fair and is_left_to_others(state, now)):
             return False
         tried = to_try(state, now)
         won = True
@@ -127,7 +139,7 @@ class CircuitBreaker:
         return won
 
     def failed(self, institution: str, provider: str, now: datetime) -> None:
-        """It was asked and did not answer as it should: no answer in time, or one that is refused."""
+        """It was asked and did not answer as it should: no answer in a fair time, an error, or one that is refused."""
         with _surviving():
             state = self._store.add_failure(institution, provider, now)
             opened = after_failure(state, now)

@@ -18,7 +18,7 @@ from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.loans import Loan
 from gjeldsbro.domain.register import CurrentLoan, DatasetItem, DatasetTimes, Item, is_index_only, merge
 from gjeldsbro.domain.timestamps import from_datetime
-from gjeldsbro.errors import GjeldsbroError
+from gjeldsbro.errors import GjeldsbroError, NoAnswerInTimeError
 from gjeldsbro.log import known_error, logger
 from gjeldsbro.services.customer_lookup import LookupRegister, dataset_times
 from gjeldsbro.services.ports import DatasetTime, Institution, Provider
@@ -26,8 +26,12 @@ from gjeldsbro.services.ports import DatasetTime, Institution, Provider
 ASKS_AT_A_TIME = 32
 """Questions at a time; what cannot be asked before the deadline counts as not answered."""
 
-FAIR_SECONDS = 0.5
-"""Who had less time than this has not failed: it was asked late, and institutions need not be faster."""
+FAIR_SECONDS = 2.5
+"""Who did not answer in less time than this has not failed: about the default wait, less what we need ourselves.
+
+The breaker is shared by all lenders. With less, one of them that waits for a second only would have an institution that
+takes longer left alone for everybody.
+"""
 
 AnswerSource = Literal["institution", "register", "none"]
 """Where an institution's loans come from: from itself just now, from what is stored, or nobody knows them."""
@@ -40,9 +44,9 @@ class Asking(Protocol):
         """The customer's loans, validated; () for none. Only for a provider that ``can_be_asked``.
 
         Returns or raises by ``deadline`` (``time.monotonic()``), retries included: nobody waits longer. Called from
-        several threads at a time, so connections are kept in something that threads share. Raises
-        InstitutionUnavailableError (no answer in time, no connection, 408, 425, 429, 5xx) or a RefusedError
-        (InvalidMessageError when the answer breaks SPEC's rules; 4xx; TLS).
+        several threads at a time, so connections are kept in something that threads share. Raises NoAnswerInTimeError,
+        another InstitutionUnavailableError (no connection, 408, 425, 429, 5xx) or a RefusedError (InvalidMessageError
+        when the answer breaks SPEC's rules; 4xx; TLS).
         """
         ...
 
@@ -53,12 +57,12 @@ class Breaker(Protocol):
     Each method is called at most once per provider in a lookup, from one thread, however many customers were asked for.
     """
 
-    def may_ask(self, institution: str, provider: str, now: datetime) -> bool:
-        """Whether to ask this provider now."""
+    def may_ask(self, institution: str, provider: str, now: datetime, *, fair: bool = True) -> bool:
+        """Whether to ask this provider now. ``fair``: it will have so much time that a time-out would count."""
         ...
 
     def failed(self, institution: str, provider: str, now: datetime) -> None:
-        """It was asked, and never answered as it should."""
+        """It was asked, and never answered as it should: not in a fair time, or not as it must."""
         ...
 
     def answered(self, institution: str, provider: str, now: datetime) -> None:
@@ -194,7 +198,8 @@ class CustomerDebt:
         if self.clock() >= deadline:
             return
         subjects = sorted({subject for person in persons for subject in person.wanted})
-        allowed = {subject for subject in subjects if self._may_ask(subject, now)}
+        fair = deadline - self.clock() >= self.fair_seconds
+        allowed = {subject for subject in subjects if self._may_ask(subject, now, fair=fair)}
         asks = [
             _Ask(person, subject, provider)
             for person in persons
@@ -213,7 +218,8 @@ class CustomerDebt:
                 answered.add(ask.subject)
                 continue
             _log_failure(ask.subject, error)
-            if ask.started is not None and deadline - ask.started >= self.fair_seconds:
+            timed_out = outcome is None or isinstance(error, NoAnswerInTimeError)
+            if ask.started is not None and (not timed_out or deadline - ask.started >= self.fair_seconds):
                 failed.add(ask.subject)
         for subject in sorted(answered | failed):
             self._tell_breaker(subject, answered=subject in answered, now=now)
@@ -222,9 +228,9 @@ class CustomerDebt:
         ask.started = self.clock()
         return self.asking.ask(ask.provider, ask.subject[0], ask.person.customer_id, deadline)
 
-    def _may_ask(self, subject: _Subject, now: datetime) -> bool:
+    def _may_ask(self, subject: _Subject, now: datetime, *, fair: bool) -> bool:
         try:
-            return self.breaker.may_ask(*subject, now)
+            return self.breaker.may_ask(*subject, now, fair=fair)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with the breaker, the lookup goes on
             known_error(exc)
             return True

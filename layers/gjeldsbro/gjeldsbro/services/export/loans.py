@@ -214,8 +214,8 @@ class _Paced:
                 raise InstitutionUnavailableError("others kept the provider busy")
             tools.sleep(random.uniform(1, 3))  # noqa: S311 - spreads those who wait, no secret
 
-    def may_ask(self, institution: str, provider: str, now: datetime) -> bool:
-        return self._tools.breaker.may_ask(institution, provider, now)
+    def may_ask(self, institution: str, provider: str, now: datetime, *, fair: bool = True) -> bool:
+        return self._tools.breaker.may_ask(institution, provider, now, fair=fair)
 
     def failed(self, institution: str, provider: str, now: datetime) -> None:
         if institution in self.failing:
