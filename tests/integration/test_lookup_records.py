@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.announcements import Announcements
 from gjeldsbro.adapters.lookups import LookupHistory, LookupRecorder
-from gjeldsbro.adapters.partner_cache import CACHE_SECONDS, CachedPartners
+from gjeldsbro.adapters.partner_cache import CACHE_SECONDS, TIMES_SECONDS, CachedPartners
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import InvalidMessageError, StoreUnavailableError, UnexpectedError
@@ -276,8 +276,8 @@ def test_without_a_trail_nothing_is_shown(show, recorder, partners, monkeypatch)
         show.show(PERSON, operator="kari", reason=None, now=NOW)
 
 
-def test_partners_are_kept_for_half_a_minute_and_datasets_are_not(partners):
-    """Who may look up and whom to ask seldom changes; how fresh the register is must be read each time."""
+def test_partners_are_kept_for_half_a_minute_and_datasets_times_for_two_seconds(partners):
+    """Who may look up and whom to ask seldom changes; how fresh the register is must soon be seen."""
     now = [100.0]
     cached = CachedPartners(partners, clock=lambda: now[0])
     assert (cached.lenders(), cached.institutions(), cached.dataset_times()) == ([], [], [])
@@ -285,7 +285,11 @@ def test_partners_are_kept_for_half_a_minute_and_datasets_are_not(partners):
     partners.put_lender(lender)
     partners.put_institution(institution)
     partners.take_lease(BANK, "9908:920013015", "run", NOW, 60)
-    now[0] += CACHE_SECONDS - 0.1
+    now[0] += TIMES_SECONDS - 0.1
+    assert (cached.lenders(), cached.institutions(), cached.dataset_times()) == ([], [], [])
+    now[0] += 0.1
     assert (cached.lenders(), cached.institutions(), len(cached.dataset_times())) == ([], [], 1)
+    now[0] = 100.0 + CACHE_SECONDS - 0.1
+    assert (cached.lenders(), cached.institutions()) == ([], [])
     now[0] += 0.1
     assert (cached.lenders(), cached.institutions()) == ([lender], [institution])

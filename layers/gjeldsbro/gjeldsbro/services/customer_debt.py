@@ -78,7 +78,7 @@ class DebtPartners(Protocol):
         ...
 
     def dataset_times(self) -> list[DatasetTime]:
-        """``asOf`` of every dataset, read now: it must not be older than what is then read of the register."""
+        """``asOf`` of every dataset, no newer than what is then read of the register; may be two seconds old."""
         ...
 
 
