@@ -84,6 +84,7 @@ def others(*numbers) -> list[dict[str, str]]:
         pytest.param({"ssn": "14842249092"}, ("/ssn", Rule.SYNTHETIC_CUSTOMER_ID), id="check digit"),
         pytest.param({"ssn": 14842249091}, ("/ssn", Rule.SYNTHETIC_CUSTOMER_ID), id="number as a number"),
         pytest.param({"referenceID": ""}, ("/referenceID", Rule.REFERENCE), id="empty reference"),
+        pytest.param({"referenceID": "   "}, ("/referenceID", Rule.REFERENCE), id="blank reference"),
         pytest.param({"referenceID": None}, ("/referenceID", Rule.REFERENCE), id="reference null"),
         pytest.param({"referenceID": "x" * 101}, ("/referenceID", Rule.REFERENCE), id="long reference"),
         pytest.param({"referenceID": "a\nb"}, ("/referenceID", Rule.REFERENCE), id="reference of two lines"),
@@ -93,6 +94,7 @@ def others(*numbers) -> list[dict[str, str]]:
         pytest.param(
             {"messageToCustomer": "x" * 101}, ("/messageToCustomer", Rule.MESSAGE_TO_CUSTOMER), id="long message"
         ),
+        pytest.param({"messageToCustomer": " "}, ("/messageToCustomer", Rule.MESSAGE_TO_CUSTOMER), id="blank message"),
         pytest.param(
             {"messageToCustomer": "a\u2028b"}, ("/messageToCustomer", Rule.MESSAGE_TO_CUSTOMER), id="two lines"
         ),

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gjeldsbro.domain import fields, timestamps
+from gjeldsbro.domain.search_messages import NOT_BLANK
 from gjeldsbro_openapi.functions import ROOT
 from gjeldsbro_openapi.statuses import MEANINGS
 
@@ -31,6 +32,14 @@ _PATTERNS: Mapping[str, str] = {
     "^[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}$": "22/Nov/2026:06:30:01 +0000",
 }
 """How the forms of texts are called on the page."""
+
+_TEXTS = {
+    "": "",
+    fields.TEXT_PATTERN: "",
+    NOT_BLANK: " (not only blanks)",
+    f"^$|{NOT_BLANK}": " (not only blanks)",
+}
+"""What is said of a text's pattern."""
 
 _DIGITS = re.compile(r"\^\[0-9\]\{1,(\d+)\}\$")
 _SHOWN_DIGITS = re.compile(r"\^\(0\|\[1-9\]\[0-9\]\{0,(\d+)\}\)\$")
@@ -152,15 +161,15 @@ def _shown(value: str, *, both: bool) -> str:
 
 
 def _string(schema: Mapping[str, Any]) -> str:
-    pattern = schema.get("pattern")
-    if pattern in {None, fields.TEXT_PATTERN}:
+    pattern = schema.get("pattern", "")
+    if pattern in _TEXTS:
         if schema.get("format") == "uuid":
             return "UUID"
         most = schema.get("maxLength")
         if most is None:
             return "text"
         least = f"{schema['minLength']} to" if "minLength" in schema else "at most"
-        return f"text, {least} {most} characters"
+        return f"text, {least} {most} characters{_TEXTS[pattern]}"
     if digits := _DIGITS.fullmatch(pattern):
         return f"string of 1 to {digits[1]} digits"
     if digits := _SHOWN_DIGITS.fullmatch(pattern):

@@ -55,8 +55,8 @@ class Rule(StrEnum):
     ONE_CUSTOMER = "must hold no more than the one customer that was asked for (SPEC 6.1)"
     ONE_SHAPE = "must be a customer, or an object with customers, not both (SPEC 4.2.1 and 4.2.2)"
 
-    REFERENCE = "must be a string of 1 to 100 printable characters without an identity number"
-    MESSAGE_TO_CUSTOMER = "must be one line of at most 100 printable characters without an identity number"
+    REFERENCE = "must be a string of 1 to 100 printable characters, not only blanks, without an identity number"
+    MESSAGE_TO_CUSTOMER = "must be a line of at most 100 printable characters, not blank, without an identity number"
     CO_BORROWERS = "must hold at most 10 co-borrowers"
     CO_BORROWER_TWICE = "must not be the person who is looked up, nor occur twice"
     TIME_TO_WAIT = "must be a JSON integer or a string of digits, 1000 to 60000 (milliseconds)"

@@ -34,12 +34,16 @@ MIN_WAIT, MAX_WAIT, DEFAULT_WAIT = 1000, 60_000, 3000
 """Milliseconds."""
 
 _TEXT_LENGTH = 100
+NOT_BLANK = "[^ ]"
+"""A pattern that is searched for: the blank is the only blank character that is printable."""
 
 
 def _text(value: object, rule: Rule) -> str:
-    if type(value) is str and 0 < len(value) <= _TEXT_LENGTH and value.isprintable() and not mentions_a_person(value):
-        return value
-    raise BrokenRuleError(rule)
+    if type(value) is not str or len(value) > _TEXT_LENGTH or not value.strip() or not value.isprintable():
+        raise BrokenRuleError(rule)
+    if mentions_a_person(value):
+        raise BrokenRuleError(rule)
+    return value
 
 
 def _reference(value: object) -> str:
@@ -82,8 +86,8 @@ def _co_borrowers(value: object) -> object:
     return value
 
 
-_Text = Annotated[str, Field(min_length=1, max_length=_TEXT_LENGTH)]
-_OptionalText = Annotated[str, Field(max_length=_TEXT_LENGTH)] | None
+_Text = Annotated[str, Field(min_length=1, max_length=_TEXT_LENGTH, pattern=NOT_BLANK)]
+_OptionalText = Annotated[str, Field(max_length=_TEXT_LENGTH, pattern=f"^$|{NOT_BLANK}")] | None
 _WaitForms = (
     Annotated[int, Field(ge=MIN_WAIT, le=MAX_WAIT)]
     | Annotated[str, Field(pattern="^(0{0,8}[1-9][0-9]{3}|0{0,7}([1-5][0-9]{4}|60000))$")]
