@@ -662,6 +662,26 @@ def test_a_reason_may_not_mention_a_person(gjeldsbro, institution_file, partners
     assert partners.institutions() == []
 
 
+@pytest.mark.parametrize("reason", ["", "  "])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("lookups", PERSON),
+        ("show-customer", PERSON),
+        ("export", "run", "--receiver", BANK, "--again"),
+        ("institution", "remove", BANK),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_reason_is_never_empty(gjeldsbro, partners, capsys, command, reason):
+    """Where one is given or needed, it says something; the command is not understood otherwise, and does nothing."""
+    with pytest.raises(SystemExit) as ended:
+        gjeldsbro(*command, "--reason", reason)
+    assert ended.value.code == 2
+    assert "--reason: must not be empty" in capsys.readouterr().err
+    assert trail_of(partners) == []
+
+
 def test_a_missing_stack_or_output_is_one_clear_line(gjeldsbro, monkeypatch, tmp_path):
     """No traceback, the exit status is 1, and the line names what is missing."""
     monkeypatch.setenv("GJELDSBRO_STACK", "nowhere")

@@ -140,10 +140,12 @@ def test_the_trail_comes_before_the_look(show, partners, monkeypatch):
         ({"operator": " "}, "/operator"),
         ({"operator": None}, "/operator"),
         ({"reason": "asked by 179120 99997"}, "/reason"),
+        ({"reason": ""}, "/reason"),
+        ({"reason": " \t"}, "/reason"),
     ],
 )
 def test_without_a_number_or_an_operator_nobody_looks(show, partners, log_stream, changed, place):
-    """A wrong number, no operator or a number in the reason is refused, and the refusal does not repeat the value."""
+    """A wrong number, no operator, a reason that is empty or holds a number: the refusal does not repeat the value."""
     with pytest.raises(InvalidMessageError, match=place) as refused:
         show({**EVENT, **changed})
 

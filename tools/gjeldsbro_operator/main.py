@@ -90,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     anywhere = argparse.ArgumentParser(add_help=False)
     _add_globals(anywhere, default=argparse.SUPPRESS, switch=argparse.SUPPRESS)
     why = argparse.ArgumentParser(add_help=False)
-    why.add_argument("--reason", metavar="TEXT", help="why, for the trail")
+    why.add_argument("--reason", type=_reason, metavar="TEXT", help="why, for the trail")
     waits = argparse.ArgumentParser(add_help=False)
     waits.add_argument("--wait", action="store_true", help="wait until it has ended and show what it did")
     groups = parser.add_subparsers(dest="group", required=True, metavar="COMMAND")
@@ -161,7 +161,7 @@ def _add_lender(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
     text = "show who looked a person up; leaves a trail"
     person = _add(groups, "lookups", lenders.lookups, text, anywhere)
     person.add_argument("number", metavar="NUMBER", help="identity number, or - to read it from standard input")
-    person.add_argument("--reason", metavar="TEXT", required=True, help="why, for the trail")
+    person.add_argument("--reason", type=_reason, metavar="TEXT", required=True, help="why, for the trail")
 
 
 def _add_revocation(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
@@ -219,6 +219,13 @@ def _add_others(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
     put.add_argument("key", type=Path, metavar="KEY", help="its private key (PEM, without a passphrase)")
     trail = _add(groups, "trail", others.trail, "show who changed or looked at what, when and why", anywhere)
     trail.add_argument("--days", type=int, default=7, help="how far back (default 7)")
+
+
+def _reason(text: str) -> str:
+    """Whoever gives a reason gives one that can be read on the trail."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
 
 
 def _quarter(text: str) -> Quarter:

@@ -34,8 +34,8 @@ def customer_to_look_at(
     """
     if not operator.strip() or mentions_a_person(operator):
         raise InvalidMessageError([Violation("/operator", "must name who asks, without an identity number")])
-    if reason is not None and mentions_a_person(reason):
-        raise InvalidMessageError([Violation("/reason", "must not hold an identity number")])
+    if reason is not None and (not reason.strip() or mentions_a_person(reason)):
+        raise InvalidMessageError([Violation("/reason", "must not be empty nor hold an identity number")])
     if rule := customer_id_fault(customer_id, accepts):
         raise InvalidMessageError([Violation("/customerID", rule)])
     key = hash_key.customer_key(customer_id)
