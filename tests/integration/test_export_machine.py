@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import boto3
 import pytest
-from tests.integration.machines import Context, Machine, handler_of
+from tests.integration.machines import ROOT, Context, Machine, handler_of
+from tests.integration.partner_rights import allowed_by, covers, requests_of
 from tests.integration.raw_server import RawServer, answer
 from tests.unit.night_world import customer_json, page_json
 
@@ -17,6 +18,7 @@ from gjeldsbro.adapters.register import Register
 from gjeldsbro.domain.loans import ChargeCard, CreditFacility, Loan, RepaymentLoan, encode_loans
 from gjeldsbro.domain.quarter import Quarter, month_and_year
 from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.errors import InstitutionUnavailableError
 from gjeldsbro.services.export import read_lists
 from gjeldsbro.services.ports import Institution, Provider, Receiver
 from gjeldsbro_local.sftp_server import SftpServer
@@ -229,6 +231,31 @@ def test_an_institution_that_is_always_asked_is_asked_when_its_customers_package
     assert boto3.client("dynamodb").scan(TableName=aws["LOOKUP_TABLE"])["Items"] == []
 
 
+def test_a_slice_asks_the_partner_table_for_what_it_may_have(asked, world):
+    """Nothing here enforces rights on parts of a table: what is asked for, also of the breaker, is in the template."""
+    for name in (BANK, OTHER):
+        (world / f"{name}.txt").write_text(DEBTOR)
+    events = {path.stem: json.loads(path.read_text()) for path in (ROOT / "events").glob("*.json")}
+    for step in ("plan_export", "read_ssn_lists", "plan_packages"):
+        handler_of(step)(events[step], Context())
+    requests = set()
+
+    def note(params, model, **_):
+        requests.update(requests_of(model.name, params))
+
+    aws_clients.dynamodb().meta.events.register("before-parameter-build.dynamodb", note)
+    build = handler_of("build_slice")
+    asked.failures = None
+    with pytest.raises(InstitutionUnavailableError):
+        build(events["build_slice"], Context())
+    asked.failures = 0
+    assert build(events["build_slice"], Context()) == {"complete": True}
+    allowed = allowed_by("BuildSliceRights")
+    assert {one for one in requests if not any(covers(right, one) for right in allowed)} == set()
+    assert {("UpdateItem", "BREAKER"), ("DeleteItem", "BREAKER"), ("UpdateItem", "PACE")} < requests
+    assert {key for _, key in allowed} == {key for _, key in requests}
+
+
 def test_a_slice_is_built_when_the_institution_answers_again(asked, world, monkeypatch):
     """The machine tries again, with growing pauses."""
     asked.failures = 8  # more than the client tries by itself
@@ -323,8 +350,6 @@ def test_check_receiver_tells_what_works(world, partners, server):
 )
 def test_the_example_events_are_what_the_functions_read(function, world, partners):
     """Each function takes its file in events/, one after another, as a run would call them."""
-    from tests.integration.machines import ROOT
-
     (world / f"{BANK}.txt").write_text(DEBTOR)
     (world / f"{OTHER}.txt").write_text(FREE)
     order = ["plan_export", "read_ssn_lists", "plan_packages", "build_slice", "plan_deliveries", "deliver_package"]

@@ -1,7 +1,6 @@
 """Rights on parts of the PartnerTable, which nothing on this machine enforces, against what is asked of it."""
 
 import json
-import os
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -12,7 +11,8 @@ from functions.receive_push import receive_push
 from functions.search_debt import search_debt
 from functions.show_customer import show_customer
 from functions.show_lookups import show_lookups
-from tests.cloudformation import ROOT, statements
+from tests.cloudformation import ROOT
+from tests.integration.partner_rights import allowed_by, covers, requests_of
 from tests.integration.test_show_customer import CONTEXT
 
 from gjeldsbro.adapters import aws as aws_clients
@@ -22,46 +22,9 @@ from gjeldsbro_population import Population
 from gjeldsbro_simulator import Simulator
 
 
-def _allowed(rights: str) -> set[tuple[str, str]]:
-    """The (verb, partition key) that a policy allows in the PartnerTable."""
-    return {
-        (action.removeprefix("dynamodb:"), key)
-        for statement in statements(rights)
-        if "<PartnerTable.Arn>" in statement["Resource"]
-        for action in statement["Action"]
-        for keys in statement["Condition"].values()
-        for key in keys["dynamodb:LeadingKeys"]
-    }
-
-
 @lru_cache
 def _nothing() -> None:
     """Stands for the cache of a function that has none."""
-
-
-def _requests(verb: str, parameters: dict[str, Any]) -> set[tuple[str, str]]:
-    """What a request asks of the PartnerTable; a transaction is asked for as what it is made of."""
-    if "TransactItems" in parameters:
-        parts = [part for item in parameters["TransactItems"] for part in item.items()]
-    else:
-        parts = [(verb.removesuffix("Item"), parameters)]
-    table = os.environ["PARTNER_TABLE"]
-    return {(_verb(part), _partition(values)) for part, values in parts if values["TableName"] == table}
-
-
-def _verb(part: str) -> str:
-    return part if part == "Query" else f"{part}Item"
-
-
-def _partition(parameters: dict[str, Any]) -> str:
-    for part, name in (("Key", "pk"), ("Item", "pk"), ("ExpressionAttributeValues", ":pk")):
-        if name in parameters.get(part, {}):
-            return str(parameters[part][name]["S"])
-    raise AssertionError(f"a request without a partition key: {sorted(parameters)}")
-
-
-def _covers(right: tuple[str, str], request: tuple[str, str]) -> bool:
-    return right[0] == request[0] and fnmatchcase(request[1], right[1])
 
 
 @pytest.fixture
@@ -70,7 +33,7 @@ def asked(aws) -> set[tuple[str, str]]:
     requests: set[tuple[str, str]] = set()
 
     def note(params: dict[str, Any], model: Any, **_: Any) -> None:
-        requests.update(_requests(model.name, params))
+        requests.update(requests_of(model.name, params))
 
     aws_clients.dynamodb().meta.events.register("before-parameter-build.dynamodb", note)
     return requests
@@ -97,8 +60,8 @@ def test_a_function_asks_the_partner_table_for_what_it_may_have(partners, asked,
     partners.put_institution(Institution("920013015", "Testbanken AS", providers=(Provider("9908:920013015"),)))
     asked.clear()
     _invoke(function)
-    allowed = _allowed(rights)
-    refused = {one for one in asked if not any(_covers(right, one) for right in allowed)}
+    allowed = allowed_by(rights)
+    refused = {one for one in asked if not any(covers(right, one) for right in allowed)}
     assert refused == set()
     assert [key for _, key in allowed if not any(fnmatchcase(partition, key) for _, partition in asked)] == []
 
@@ -117,6 +80,6 @@ def test_a_lookup_asks_the_partner_table_for_what_it_may_have(partners, asked) -
         server.behave()
         assert _invoke(search_debt)["statusCode"] == 204
         CONNECTIONS.close()
-    allowed = _allowed("SearchDebtRights")
-    assert {one for one in asked if not any(_covers(right, one) for right in allowed)} == set()
-    assert {right for right in allowed if not any(_covers(right, one) for one in asked)} == set()
+    allowed = allowed_by("SearchDebtRights")
+    assert {one for one in asked if not any(covers(right, one) for right in allowed)} == set()
+    assert {right for right in allowed if not any(covers(right, one) for one in asked)} == set()

@@ -11,10 +11,10 @@ import boto3
 import pytest
 from cryptography import x509
 from functions.refresh_revocations import refresh_revocations
+from tests.integration.partner_rights import allowed_by, covers, requests_of
 from tests.integration.raw_server import RawServer, answer
 from tests.integration.raw_server import authority as tls_authority
 from tests.integration.revocation_server import RevocationServer
-from tests.integration.test_partner_rights import _allowed, _covers, _requests
 from tests.revocation_lists import HOUR, make_list
 from tests.unit.test_crl import BROKEN_NAME
 
@@ -400,7 +400,7 @@ def test_the_function_asks_the_table_for_what_it_may_have(put, refresh, server, 
     asked = set()
 
     def note(params, model, **_):
-        asked.update(_requests(model.name, params))
+        asked.update(requests_of(model.name, params))
 
     aws_clients.dynamodb().meta.events.register("before-parameter-build.dynamodb", note)
     put()
@@ -422,6 +422,6 @@ def test_the_function_asks_the_table_for_what_it_may_have(put, refresh, server, 
         server.give(9, this_update=NOW)
         refresh()
     assert boto3.client("dynamodb").scan(TableName=aws["PARTNER_TABLE"])["Items"] == []
-    allowed = _allowed("RefreshRevocationsRights")
-    assert {one for one in asked if not any(_covers(right, one) for right in allowed)} == set()
-    assert {right for right in allowed if not any(_covers(right, one) for one in asked)} == set()
+    allowed = allowed_by("RefreshRevocationsRights")
+    assert {one for one in asked if not any(covers(right, one) for right in allowed)} == set()
+    assert {right for right in allowed if not any(covers(right, one) for one in asked)} == set()

@@ -156,6 +156,14 @@ def test_the_record_of_lookups_can_be_restored_and_forgets() -> None:
     assert ["`LookupRetentionDays`" in row for row in rows] == [True]
 
 
+def test_what_is_kept_for_a_while_expires() -> None:
+    """Callers' counts would otherwise stay for good: each ten seconds leave one (decision record 0013)."""
+    expires = {"AttributeName": "expires", "Enabled": True}
+    tables = ("PartnerTable", "LookupTable", "RegisterTable")
+    found = {name: properties(name).get("TimeToLiveSpecification") for name in tables}
+    assert found == {"PartnerTable": expires, "LookupTable": expires, "RegisterTable": None}
+
+
 def test_the_documented_retention_is_the_real_one() -> None:
     """The table of stores in docs/architecture.md names the days that the bucket's rules have."""
     days = {

@@ -59,6 +59,16 @@ def test_each_answer_of_api_gateway_is_in_the_specifications_model(kind: str, st
     assert ("Retry-After" in answer.headers) is (status == 429 or status >= 500)
 
 
+def test_a_certificate_that_is_not_let_in_is_told_so() -> None:
+    """Not the text for everything else that API Gateway refuses: the caller must know that it is the certificate."""
+    said = [
+        json.loads(DeployedApi(processed(), {}).answer(kind, CONTEXT).body)
+        for kind in ("ACCESS_DENIED", "WAF_FILTERED")
+    ]
+    assert said[0]["errorMessage"] == "The client certificate is not of an authority that is let in here"
+    assert said[0]["errorMessage"] != said[1]["errorMessage"]
+
+
 def test_the_answers_in_the_template_are_known_kinds() -> None:
     """A misspelt kind would never be used, and the defaults must not change the status of what falls back on them."""
     answers = properties("Api")["GatewayResponses"]
