@@ -170,6 +170,23 @@ def test_one_provider_may_not_occur_twice(tmp_path):
     assert "may occur once" in str(faults(read_institution, written(tmp_path, text), local=False))
 
 
+def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path):
+    """YAML would take the last one: an institution would silently get other limits than its file seems to say."""
+    text = INSTITUTION + "maxShrinkPercent: 10\nmaxShrinkPercent: 90\n"
+    line = text.count("\n")
+    expected = f"line {line}: maxShrinkPercent stands here for the second time"
+    assert faults(read_institution, written(tmp_path, text), local=False) == [expected]
+
+
+def test_a_key_of_a_nested_mapping_may_not_stand_twice(tmp_path):
+    """Also in a list's entries and in quotes; the same key in two entries is no fault."""
+    twice = '  - {providerID: "9990:920013015", dataset: loans, "dataset": ssn}\n'
+    (fault,) = faults(read_institution, written(tmp_path, INSTITUTION + twice), local=False)
+    assert fault == f"line {INSTITUTION.count('\n') + 1}: dataset stands here for the second time"
+    once = '  - {providerID: "9990:920013015", dataset: loans}\n'
+    assert len(read_institution(written(tmp_path, INSTITUTION + once), local=False).providers) == 2
+
+
 @pytest.mark.parametrize("text", ["- a list\n", "just text", "a: [", "a: !!python/object:os.system x"])
 def test_what_is_not_a_yaml_mapping_is_refused(tmp_path, text):
     """Lists, texts, broken YAML and YAML that would build objects are no institution files."""

@@ -51,6 +51,26 @@ class InvalidFileError(ConfigurationError):
         super().__init__("; ".join(self.lines))
 
 
+class _RepeatedKeyError(yaml.MarkedYAMLError):
+    """A mapping names a key twice: of two values that differ, the operator means one, and YAML takes the last."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as ``safe_load`` reads it, but that no key may stand twice in a mapping."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The mapping; raises _RepeatedKeyError at the second of two equal keys."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if (key.tag, key.value) in seen:
+                raise _RepeatedKeyError(problem=key.value, problem_mark=key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
+
+
 def _as_text(value: Any) -> Any:
     """An id that was written without quotes: YAML reads it as a number."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -351,7 +371,10 @@ def read_receiver(file: Path, secret: str) -> tuple[Receiver, dict[str, str]]:
 
 def _validated[M: BaseModel](file: Path, model: type[M], *, local: bool) -> M:
     try:
-        document = yaml.safe_load(_text(file))
+        document = yaml.load(_text(file), _Loader)  # noqa: S506 - it is a SafeLoader
+    except _RepeatedKeyError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark is not None else ""
+        raise InvalidFileError(file, [(f"line {line}", f"{exc.problem} stands here for the second time")]) from None
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         place = f"line {mark.line + 1}" if mark is not None else ""
