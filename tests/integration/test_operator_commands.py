@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from functions.refresh_revocations import refresh_revocations
 from rich.console import Console
+from tests.cloudformation import ROOT
 from tests.integration.raw_server import answer
 from tests.integration.revocation_server import RevocationServer
 
@@ -377,7 +378,10 @@ def test_a_revocation_list_is_configured_shown_refreshed_and_removed(gjeldsbro, 
     (shown,) = gjeldsbro("revocation", "list", "--json")[1]["lists"]
     assert (shown["name"], shown["issuerName"], shown["state"]) == ("Test CA", "CN=Authority", "in force")
     assert shown["usedUntil"][:10] > shown["nextUpdate"][:10] > shown["thisUpdate"][:10]
-    assert "CN=Authority" in gjeldsbro("revocation", "list")[1]
+    listed = gjeldsbro("revocation", "list")[1]
+    assert "CN=Authority" in listed
+    assert "REVOCATION_NOT_CHECKED" in listed  # where to look for those that are not on the list
+    assert 'filter message = "REVOCATION_NOT_CHECKED"' in (ROOT / "docs" / "operating.md").read_text()
 
     assert gjeldsbro("revocation", "refresh", "--json")[1]["lists"][0]["status"] == "unchanged"
     revocation_file.server.response = b""

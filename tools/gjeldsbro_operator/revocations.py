@@ -53,7 +53,10 @@ def show_all(stack: Stack, _: argparse.Namespace) -> Result:
     return Result(
         {"lists": [_value(found, now, grace) for found in lists]},
         [Shown("Revocation lists", _COLUMNS, rows)],
-        ["Certificates of other issuers are not checked for revocation."],
+        [
+            "Certificates of other issuers are not checked for revocation. Whether such callers came, the API's logs say: "
+            "REVOCATION_NOT_CHECKED, with the issuer's id."
+        ],
     )
 
 
