@@ -104,8 +104,9 @@ def customer_id_fault(text: str, accepts: Accepts) -> Rule | None:
 def mentions_a_person(text: str) -> bool:
     """Whether free text holds what looks like an identity number, in any digits and however it is divided.
 
-    Eleven digits in one, or six and five, need not be right: the text is no place for them. Divided in another way,
-    they are taken for a person's only with the right check digits, because references and times are written so too.
+    Eleven digits in one, six and five, or divided behind a date of birth need not be right: the text is no place for
+    them. Divided in another way, they are taken for a person's only with the right check digits, because references
+    and times are written so too.
     Longer numbers are none: an AWS account has 12 digits.
     """
     plain = "".join(
@@ -122,12 +123,15 @@ def mentions_a_person(text: str) -> bool:
 def _is_a_person(groups: list[str]) -> bool:
     """Whether these groups of digits begin with an identity number."""
     digits = ""
+    begins_with_date = False
     for count, group in enumerate(groups, start=1):
         digits += group
+        if len(digits) == len("ddmmyy"):
+            begins_with_date = any(digits[:4] in dates for dates in _DATES.values())
         if len(digits) >= _PERSON_LENGTH:
             is_usual = count == 1 or (count == 2 and len(group) == len("iiikk"))
             is_right = is_customer_id(digits, "production") or is_customer_id(digits, "synthetic")
-            return len(digits) == _PERSON_LENGTH and (is_usual or is_right)
+            return len(digits) == _PERSON_LENGTH and (is_usual or begins_with_date or is_right)
     return False
 
 
