@@ -54,7 +54,7 @@ def show_all(stack: Stack, _: argparse.Namespace) -> Result:
         {"lists": [_value(found, now, grace) for found in lists]},
         [Shown("Revocation lists", _COLUMNS, rows)],
         [
-            "Certificates of other issuers are not checked for revocation. Whether such callers came, the API's logs say: "
+            "Certificates of other issuers are not checked for revocation. Whether there are any, the API's logs say: "
             "REVOCATION_NOT_CHECKED, with the issuer's id."
         ],
     )
