@@ -436,6 +436,7 @@ def test_it_ends_although_clients_keep_their_connections(population, tmp_path):
             kept.append(connection)
         server_side = simulator._server.server_state.connections
         assert len(server_side) == 3
+        next(iter(server_side)).timeout_keep_alive_handler()  # one of them has been idle for too long
     assert not server_side
     for connection in kept:
         connection.close()
