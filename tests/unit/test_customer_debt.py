@@ -680,7 +680,8 @@ def expected_of(institution: Institution, plan: dict[str, Any]) -> Expected:
         return Expected(to_ask, accounts, True, "register")
     if not missing:
         return Expected(to_ask, accounts, True, "institution")
-    unknown = missing & (in_index_only | (here.keys() - in_register - committed))
+    unheard_of = here.keys() - in_register - committed
+    unknown = missing & (in_index_only | (set() if ended & committed else unheard_of))
     known = institution.lookup == "both" and not unknown
     return Expected(to_ask, accounts, False, "register" if known else "none")
 
