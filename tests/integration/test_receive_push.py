@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from functions.receive_push import receive_push
 from tests.client_certificates import BANK, OTHER_BANK, PUSH_PATH, request, seid_2
+from tests.register_reader import loans_shown
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.register import Register
@@ -19,7 +20,6 @@ from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.identity_numbers import with_check_digits
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import StoreUnavailableError
-from gjeldsbro.services.customer_lookup import CurrentLoansReader
 from gjeldsbro.services.ports import Institution, Provider
 from gjeldsbro.settings import forget_settings
 
@@ -85,10 +85,9 @@ def rows_in(aws):
 
 def shown(register, partners, person=PERSON):
     """(accountID, first balance) of all current loans, per institution."""
-    reader = CurrentLoansReader(register, partners)
     return {
         institution: [current.loan.account_id for current in loans]
-        for institution, loans in reader.read(KEY.customer_key(person)).items()
+        for institution, loans in loans_shown(register, partners, KEY.customer_key(person)).items()
     }
 
 
@@ -123,7 +122,7 @@ def test_the_seventh_fractional_digit_decides(push, aws, register, partners):
     for digits, limit in (("0000002", "7"), ("0000001", "8"), ("0000003", "9")):
         loan = a_loan(timestamp=f"2026-11-20T10:00:00.{digits}Z", creditLimit=limit)
         assert push(request(a_message(loan), pem=seid_2(BANK)))[0] == 200
-    (current,) = CurrentLoansReader(register, partners).read(KEY.customer_key(PERSON))[BANK]
+    (current,) = loans_shown(register, partners, KEY.customer_key(PERSON))[BANK]
 
     assert current.loan.credit_limit == 9
 

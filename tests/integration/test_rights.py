@@ -10,12 +10,12 @@ from uuid import uuid4
 import pytest
 from functions.receive_push import receive_push
 from tests.client_certificates import certificate, request, seid_2
+from tests.register_reader import loans_shown
 from tests.spec_messages import CHARGE_CARD, CREDIT_FACILITY, CUSTOMER, OTHER_CUSTOMER, REPAYMENT_LOAN, customer
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.register import Register
 from gjeldsbro.domain.customer_keys import HashKey
-from gjeldsbro.services.customer_lookup import CurrentLoansReader
 from gjeldsbro.services.ports import Institution, Provider
 
 BANK = "920013015"
@@ -63,7 +63,7 @@ def shown(aws, partners):
 
     def read(person=CUSTOMER):
         register = Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY)
-        found = CurrentLoansReader(register, partners).read(KEY.customer_key(person))
+        found = loans_shown(register, partners, KEY.customer_key(person))
         return {(institution, current.loan.account_id) for institution, loans in found.items() for current in loans}
 
     return read

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.register_reader import loans_shown
 
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.loans import CustomerLoans, Message, RepaymentLoan, account_of
-from gjeldsbro.domain.register import DatasetItem, PushItem, current_loans, push_version
+from gjeldsbro.domain.register import DatasetItem, PushItem, push_version
 from gjeldsbro.errors import InvalidMessageError, MessageTooLargeError, NotEntitledError, StoreUnavailableError
-from gjeldsbro.services.customer_lookup import CurrentLoansReader, dataset_times
+from gjeldsbro.services.customer_lookup import dataset_times
 from gjeldsbro.services.ports import Dataset, Institution, Provider
 from gjeldsbro.services.push import MAX_CUSTOMERS, PushService, Receipt, read_message
 
@@ -141,8 +142,7 @@ def test_one_provider_may_report_several_institutions():
 
     assert asked.receive(both, OWNER, NOW) == Receipt(2, 0)
     assert asked.partners.pushed == [(BANK, PROVIDER, NOW), (OTHER_BANK, PROVIDER, NOW)]
-    reader = CurrentLoansReader(asked.register, asked.partners)
-    assert reader.institutions_with_debt(KEY.customer_key(PERSON)) == [BANK, OTHER_BANK]
+    assert sorted(loans_shown(asked.register, asked.partners, KEY.customer_key(PERSON))) == [BANK, OTHER_BANK]
 
 
 # What is stored
@@ -152,7 +152,7 @@ def test_a_push_is_in_the_register_when_it_was_received():
     """What a lookup reads afterwards is what was pushed."""
     asked = service()
     asked.receive(message(loan(1), loan(2, 50, "b")), OWNER, NOW)
-    loans = CurrentLoansReader(asked.register, asked.partners).read(KEY.customer_key(PERSON))
+    loans = loans_shown(asked.register, asked.partners, KEY.customer_key(PERSON))
 
     assert [current.loan for current in loans[BANK]] == [loan(1), loan(2, 50, "b")]
 
@@ -210,7 +210,7 @@ def test_in_whatever_order_pushes_come_the_same_is_shown(as_of, loans, random):
         asked = service(as_of)
         for pushed in order:
             asked.receive(message(pushed), OWNER, NOW)
-        shown.append(CurrentLoansReader(asked.register, asked.partners).read(KEY.customer_key(PERSON)))
+        shown.append(loans_shown(asked.register, asked.partners, KEY.customer_key(PERSON)))
 
     assert shown[0] == shown[1]
 
@@ -264,22 +264,6 @@ def test_dataset_times_know_who_delivers():
         BANK: {"fetched": None, "at its own address": None, "committed": at(1), "removed": at(2)},
         OTHER_BANK: {"left over": at(3)},
     }
-
-
-def test_a_batch_is_read_in_order_and_conflicts_are_counted():
-    """The bulk reader gives each customer's loans in the order that was asked for."""
-    register = FakeRegister()
-    register.add("one", DatasetItem(BANK, PROVIDER, (loan(1, 5),)))
-    register.add("two", DatasetItem(BANK, PROVIDER, (loan(1, 6),)))
-    register.add("two", DatasetItem(BANK, OTHER_PROVIDER, (loan(2, 7),)))
-    reader = CurrentLoansReader(register, FakePartners(at(3)))
-    keys = [KEY.customer_key(person) for person in ("two", "nobody", "one")]
-
-    loans = reader.read_many(keys)
-
-    assert [[current.loan.balance for current in each.get(BANK, [])] for each in loans] == [[6], [], [5]]
-    assert reader.conflicts == 1
-    assert loans[2] == current_loans([DatasetItem(BANK, PROVIDER, (loan(1, 5),))], {BANK: {PROVIDER: at(3)}})
 
 
 def test_a_push_is_about_its_own_institution_only():

@@ -182,7 +182,7 @@ class CustomerDebt:
         the lookup: its ``answered`` is False then. Raises what the register's and the partners' reads raise.
         """
         institutions = self.partners.institutions()
-        # Before the items: see CurrentLoansReader.
+        # Before the items: see dataset_times.
         times = dataset_times(institutions, self.partners.dataset_times())
         stored = self.register.items_of_many([self.hash_key.customer_key(customer) for customer in customer_ids])
         persons = [

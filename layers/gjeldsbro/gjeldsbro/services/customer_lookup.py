@@ -1,9 +1,9 @@
-"""Which institutions have debt of a customer, and all current loans of a customer, per institution."""
+"""What everything that reads customers needs of the register, and as of when its datasets speak."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
-from gjeldsbro.domain.register import CurrentLoan, DatasetTimes, Item, merge
+from gjeldsbro.domain.register import DatasetTimes, Item
 from gjeldsbro.services.ports import Dataset, DatasetTime, Institution
 
 
@@ -34,6 +34,9 @@ def dataset_times(
 
     Those are the providers that datasets are fetched from now, and every provider of which a dataset is in use, also
     after it was removed: its data, and so its word on which pushes are older, stays until it is withdrawn.
+
+    Read ``datasets`` before the register's items: a dataset that is committed meanwhile has written its items by then,
+    and with the times from before it the items' own timestamps decide.
     """
     times: dict[str, dict[str, str | None]] = {}
     for institution in institutions:
@@ -45,37 +48,3 @@ def dataset_times(
         if dataset.as_of is not None:
             times.setdefault(dataset.institution, {})[dataset.provider] = dataset.as_of
     return dict(times)
-
-
-class CurrentLoansReader:
-    """Reads what the register shows. ``conflicts`` counts the accounts on which two providers disagreed so far."""
-
-    def __init__(self, register: LookupRegister, partners: LookupPartners) -> None:
-        self._register = register
-        self._partners = partners
-        self.conflicts = 0
-
-    def read_many(self, customer_keys: Sequence[bytes]) -> list[dict[str, list[CurrentLoan]]]:
-        """The current loans per institution of each customer, in the order of ``customer_keys``.
-
-        The datasets' times are read once a call, before the items: a dataset that is committed meanwhile has written
-        its items by then, and with the times from before it the items' own timestamps decide.
-        """
-        times = dataset_times(self._partners.institutions(), self._partners.datasets())
-        results = []
-        for items in self._register.items_of_many(customer_keys):
-            merged = merge(items, times)
-            self.conflicts += merged.conflicts
-            results.append(merged.loans)
-        return results
-
-    def read(self, customer_key: bytes) -> dict[str, list[CurrentLoan]]:
-        """All current loans of one customer, per institution."""
-        return self.read_many([customer_key])[0]
-
-    def institutions_with_debt(self, customer_key: bytes) -> list[str]:
-        """The institutions at which the register shows debt of a customer now, in their ids' order.
-
-        One that the register is only an index of is not among them: ``services.customer_debt`` asks it.
-        """
-        return sorted(self.read(customer_key))

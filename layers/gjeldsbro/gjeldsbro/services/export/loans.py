@@ -87,7 +87,7 @@ class PackageLoans:
 
     def _read(self, customer_ids: Sequence[str]) -> "_Known":
         institutions = self.partners.institutions()
-        times = self.partners.dataset_times()  # before the items: see CurrentLoansReader
+        times = self.partners.dataset_times()  # before the items: see dataset_times
         items = self.register.items_of_many([self.hash_key.customer_key(customer) for customer in customer_ids])
         return _Known(customer_ids, institutions, times, items)
 
