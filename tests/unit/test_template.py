@@ -199,6 +199,19 @@ def test_an_alarm_names_a_page_that_exists(alarm: str) -> None:
     assert f"| `{alarm}` |" in (ROOT / page).read_text()
 
 
+@pytest.mark.parametrize("alarm", resources("AWS::CloudWatch::Alarm"))
+def test_an_alarm_says_when_it_begins_and_when_it_ends(alarm: str) -> None:
+    """There is one topic for all of them."""
+    assert properties(alarm)["AlarmActions"] == properties(alarm)["OKActions"] == [{"Ref": "AlarmTopic"}]
+
+
+def test_an_address_is_told_only_if_there_is_one() -> None:
+    """SNS refuses a subscription without an address."""
+    assert template()["Resources"]["AlarmSubscription"]["Condition"] == "HasAlarmEmail"
+    assert not Deployed().holds("HasAlarmEmail")
+    assert Deployed(AlarmEmail="duty@example.no").holds("HasAlarmEmail")
+
+
 def test_a_night_may_end_later_than_the_last_one() -> None:
     """The alarm for a missing night looks back further than a day, or a longer night would set it off."""
     alarm = properties("NightlyFetchMissing")
@@ -219,6 +232,7 @@ def test_the_contract_outputs_are_there() -> None:
         "LookupTableName",
         "LookupBusName",
         "NoticeKeyArn",
+        "AlarmTopicArn",
     } <= template()["Outputs"].keys()
 
 

@@ -163,9 +163,22 @@ def test_no_person_can_use_the_register_key() -> None:
 def test_keys_are_used_through_the_stores_only(key: str) -> None:
     """A role cannot decrypt by itself, only through the table, bucket or secret that it has a right on."""
     for statement in statements(key, "KeyPolicy"):
-        if statement["Effect"] == "Allow" and statement["Principal"]["AWS"] != ROOT_USER:
+        if statement["Effect"] == "Allow" and statement["Principal"].get("AWS", ROOT_USER) != ROOT_USER:
             assert statement["Condition"]["StringEquals"]["kms:ViaService"]
             assert set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey"}
+
+
+def test_alarms_of_this_account_reach_the_topic_and_no_other_service_does() -> None:
+    """CloudWatch, for an alarm of ours, may publish and use the key for it; nothing else is let in by a policy."""
+    (publish,) = statements("AlarmTopicPolicy")
+    uses_the_key = [one for one in statements("PartnerKey", "KeyPolicy") if "Service" in one["Principal"]]
+    for one in (publish, *uses_the_key):
+        assert one["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+        assert one["Condition"]["StringEquals"] == {"aws:SourceAccount": "<AWS::AccountId>"}
+        assert one["Condition"]["ArnLike"]["aws:SourceArn"].endswith(":<AWS::AccountId>:alarm:*")
+    assert (publish["Action"], publish["Resource"]) == (["sns:Publish"], ["<AlarmTopic>"])
+    assert [one["Action"] for one in uses_the_key] == [["kms:Decrypt", "kms:GenerateDataKey*"]]
+    assert Deployed().properties("AlarmTopic")["KmsMasterKeyId"] == "<PartnerKey.Arn>"
 
 
 @pytest.mark.parametrize("key", ["RegisterKey", "PartnerKey", "NoticeKey"])
