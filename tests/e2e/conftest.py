@@ -135,6 +135,12 @@ class Parties:
                 timeout=60,
             )
 
+    def notices(self, **how: Any) -> list[Any]:
+        """What waits for the notification service; it goes on waiting."""
+        queues, url = self.stack.client("sqs"), self.stack.outputs["NoticeQueueUrl"]
+        found = queues.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0, **how)
+        return [json.loads(message["Body"]) for message in found.get("Messages", [])]
+
     def push(self, message: Any, organisation: str | None = BANK, **headers: str) -> requests.Response:
         """Push a message, in the name of an organisation."""
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
@@ -288,33 +294,19 @@ class LookedUp:
 def looked_up(parties: Parties, exported: Exported) -> LookedUp:
     """A lender looks somebody up with debt at three institutions, one of which answers 503.
 
-    The others say something else by now than in the night. A queue plays the notification service.
+    The others say something else by now than in the night.
     """
     pushed = {customer["customerID"] for message in parties.accepted for customer in message["customers"]}
     person, institutions, later = somebody_in_debt(
         parties.second_night, at=parties.down[0], but=pushed, not_at=parties.refused[0]
     )
-    queue = _subscribed(parties.stack)
     parties.simulator.serve(later)
     request = {"ssn": person, "referenceID": REFERENCE, "maxTimeToWait": 10000, "onBehalfOfOrganization": BANK}
     answer = parties.search({**request, "purpose": "changeOfTerms", "messageToCustomer": "Nye vilkår"})
     parties.simulator.serve(parties.second_night)
-    received = parties.stack.client("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=10)
-    events = [json.loads(message["Body"]) for message in received.get("Messages", [])]
+    events = parties.notices(WaitTimeSeconds=10)
     record = parties.gjeldsbro("lookups", person, "--reason", "inquiry 18")
     return LookedUp(person, institutions, later, answer, events, record)
-
-
-def _subscribed(stack: LocalStack) -> str:
-    """The URL of a queue that gets every lookup of which a notice is due, as docs/operating.md says it."""
-    queues, rules, bus = stack.client("sqs"), stack.client("events"), stack.outputs["LookupBusName"]
-    queue = queues.create_queue(QueueName="notices")["QueueUrl"]
-    found = queues.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
-    pattern = {"source": ["gjeldsbro"], "detail-type": ["DebtLookup"], "detail": {"noticeRequired": [True]}}
-    rules.put_rule(Name="notices", EventBusName=bus, EventPattern=json.dumps(pattern))
-    target = {"Id": "queue", "Arn": found["Attributes"]["QueueArn"]}
-    rules.put_targets(Rule="notices", EventBusName=bus, Targets=[target])
-    return queue
 
 
 @pytest.fixture(scope="session")

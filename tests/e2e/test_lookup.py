@@ -96,6 +96,17 @@ def test_the_notification_service_learns_who_and_nobody_else_does(parties, looke
     assert service.decrypt(**sealed)["Plaintext"].decode() == looked_up.person
 
 
+def test_a_notice_that_nobody_could_use_is_handed_over_again(parties, looked_up) -> None:
+    """What was taken ten times and never deleted becomes a dead letter, and gets back into the queue by replay."""
+    while parties.notices():
+        pass
+    (letter,) = parties.gjeldsbro("dead-letters", "list", status=1)["letters"]
+    assert letter["what"] == f"notice of lookup {looked_up.answer.json()['uuid']}"
+    parties.gjeldsbro("dead-letters", "replay", letter["id"], "--reason", "the service is mended")
+    assert parties.notices() == looked_up.events
+    assert parties.gjeldsbro("dead-letters", "list")["letters"] == []
+
+
 def test_nothing_known_is_204(parties, looked_up) -> None:
     """No debt, and nobody missing: no body, and nothing that tells it from a person whom nobody knows."""
     answer = parties.search({"ssn": "29822099635", "referenceID": "application 2026-95"})

@@ -2,17 +2,23 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.data_store import DataStore
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.adapters.secrets import Secrets
+from gjeldsbro_operator import main as command
+from gjeldsbro_operator import runs
+from gjeldsbro_operator.stack import Stack
 
+_ROLE = "arn:aws:iam::123456789012:role/machine"
 ENVIRONMENT = {
     "STACK_NAME": "gjeldsbro-test",
     "REGISTER_TABLE": "register",
@@ -71,6 +77,48 @@ def secrets(aws: dict[str, str]) -> Secrets:
     return Secrets(aws_clients.secretsmanager())
 
 
+@pytest.fixture
+def gjeldsbro(
+    aws: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """Runs the command on a stack in moto: returns exit status, standard output (parsed with --json) and error."""
+    client = boto3.client("stepfunctions")
+    outputs = {
+        "PartnerTableName": aws["PARTNER_TABLE"],
+        "DataBucketName": aws["DATA_BUCKET"],
+        "PartnerKeyArn": boto3.client("kms").create_key()["KeyMetadata"]["Arn"],
+        "ReceiverSecretPrefix": "gjeldsbro-test/receiver/",
+        "ClientCertificateSecretName": aws["CLIENT_CERTIFICATE_SECRET"],
+        "ShowCustomerFunctionName": "show-customer",
+        "CheckReceiverFunctionName": "check-receiver",
+        "RefreshRevocationsFunctionName": "refresh-revocations",
+        "NoticeQueueUrl": boto3.client("sqs").create_queue(QueueName="notices")["QueueUrl"],
+        "DeadLettersUrl": boto3.client("sqs").create_queue(QueueName="dead-letters")["QueueUrl"],
+    }
+    for name in ("NightlyFetch", "QuarterlyExport"):
+        definition = json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}})
+        machine = client.create_state_machine(name=name, definition=definition, roleArn=_ROLE)
+        outputs[f"{name}StateMachineArn"] = machine["stateMachineArn"]
+    original = Stack._client
+    monkeypatch.setattr(
+        Stack,
+        "_client",
+        lambda self, service, *rest: (
+            _CloudFormation(outputs) if service == "cloudformation" else original(self, service, *rest)
+        ),
+    )
+    monkeypatch.setattr(runs, "POLL_SECONDS", 0.01)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOGNAME", "kari")
+
+    def run(*arguments, stack=True):
+        status = command.main([*(["--stack", "gjeldsbro-test"] if stack else []), *arguments])
+        printed = capsys.readouterr()
+        return status, json.loads(printed.out) if "--json" in arguments and printed.out else printed.out, printed.err
+
+    return run
+
+
 def _create_tables(dynamodb: Any) -> None:
     keys = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
     strings = [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "pushOf", "version")]
@@ -97,3 +145,19 @@ def _create_tables(dynamodb: Any) -> None:
             },
         ],
     )
+
+
+class _CloudFormation:
+    """One deployed stack; moto's own needs half of moto installed."""
+
+    def __init__(self, outputs):
+        self.outputs = [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()]
+
+    def describe_stacks(self, *, StackName):  # noqa: N803 - AWS names it so
+        """The stack, or the error that AWS answers for a name that it does not know."""
+        if StackName != "gjeldsbro-test":
+            error = {"Code": "ValidationError", "Message": f"Stack with id {StackName} does not exist"}
+            raise ClientError({"Error": error}, "DescribeStacks")
+        values = {"IdentityNumbers": "synthetic", "RevocationGraceDays": "3"}
+        parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
+        return {"Stacks": [{"StackName": StackName, "Outputs": self.outputs, "Parameters": parameters}]}

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -27,7 +26,6 @@ from gjeldsbro.domain.quarter import Quarter
 from gjeldsbro.errors import OperatorError, RevocationListError
 from gjeldsbro.services.circuit_breaker import FAILURES, CircuitBreaker
 from gjeldsbro_local.certificates import Authority
-from gjeldsbro_operator import main as command
 from gjeldsbro_operator import runs
 from gjeldsbro_operator.stack import Stack
 from gjeldsbro_population import Population, ssn_list
@@ -35,61 +33,6 @@ from gjeldsbro_population import Population, ssn_list
 BANK, OTHER = "920013015", "985815534"
 PERSON = Population(1, people=1, institutions=1).customer_ids[0]
 NOW = dt.datetime(2026, 11, 22, 6, tzinfo=dt.UTC)
-ROLE = "arn:aws:iam::123456789012:role/machine"
-
-
-class CloudFormation:
-    """One deployed stack; moto's own needs half of moto installed."""
-
-    def __init__(self, outputs):
-        self.outputs = [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()]
-
-    def describe_stacks(self, *, StackName):  # noqa: N803 - AWS names it so
-        """The stack, or the error that AWS answers for a name that it does not know."""
-        if StackName != "gjeldsbro-test":
-            error = {"Code": "ValidationError", "Message": f"Stack with id {StackName} does not exist"}
-            raise ClientError({"Error": error}, "DescribeStacks")
-        values = {"IdentityNumbers": "synthetic", "RevocationGraceDays": "3"}
-        parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
-        return {"Stacks": [{"StackName": StackName, "Outputs": self.outputs, "Parameters": parameters}]}
-
-
-@pytest.fixture
-def gjeldsbro(aws, tmp_path, monkeypatch, capsys):
-    """Runs the command on a stack in moto: returns exit status, standard output (parsed with --json) and error."""
-    client = boto3.client("stepfunctions")
-    outputs = {
-        "PartnerTableName": aws["PARTNER_TABLE"],
-        "DataBucketName": aws["DATA_BUCKET"],
-        "PartnerKeyArn": boto3.client("kms").create_key()["KeyMetadata"]["Arn"],
-        "ReceiverSecretPrefix": "gjeldsbro-test/receiver/",
-        "ClientCertificateSecretName": aws["CLIENT_CERTIFICATE_SECRET"],
-        "ShowCustomerFunctionName": "show-customer",
-        "CheckReceiverFunctionName": "check-receiver",
-        "RefreshRevocationsFunctionName": "refresh-revocations",
-    }
-    for name in ("NightlyFetch", "QuarterlyExport"):
-        definition = json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}})
-        machine = client.create_state_machine(name=name, definition=definition, roleArn=ROLE)
-        outputs[f"{name}StateMachineArn"] = machine["stateMachineArn"]
-    original = Stack._client
-    monkeypatch.setattr(
-        Stack,
-        "_client",
-        lambda self, service, *rest: (
-            CloudFormation(outputs) if service == "cloudformation" else original(self, service, *rest)
-        ),
-    )
-    monkeypatch.setattr(runs, "POLL_SECONDS", 0.01)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LOGNAME", "kari")
-
-    def run(*arguments, stack=True):
-        status = command.main([*(["--stack", "gjeldsbro-test"] if stack else []), *arguments])
-        printed = capsys.readouterr()
-        return status, json.loads(printed.out) if "--json" in arguments and printed.out else printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

@@ -14,7 +14,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from gjeldsbro.domain.quarter import Quarter
 from gjeldsbro.errors import GjeldsbroError
-from gjeldsbro_operator import export, institutions, lenders, nightly, others, population, receivers, revocations
+from gjeldsbro_operator import (
+    dead_letters,
+    export,
+    institutions,
+    lenders,
+    nightly,
+    others,
+    population,
+    receivers,
+    revocations,
+)
 from gjeldsbro_operator.files import InvalidFileError
 from gjeldsbro_operator.output import Result, show
 from gjeldsbro_operator.stack import Stack
@@ -100,6 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_revocation(groups, anywhere, why)
     _add_nightly(groups, anywhere, why, waits)
     _add_export(groups, anywhere, why, waits)
+    _add_dead_letters(groups, anywhere, why)
     _add_others(groups, anywhere, why)
     people = groups.add_parser("population", help="make a synthetic population and datasets for tests")
     add_population_commands(people, parents=[anywhere])
@@ -198,6 +209,21 @@ def _add_export(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
     run.add_argument("--again", action="store_true", help="deliver again what was delivered; needs --reason")
     status = _add(group, "status", export.status, "show the deliveries of a quarter", anywhere)
     status.add_argument("--quarter", type=_quarter, metavar="YYYY-Q", help="default: this quarter")
+
+
+def _add_dead_letters(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
+    anywhere, why = parents
+    group = _group(groups, "dead-letters", "what could not be handed over")
+    _add(group, "list", dead_letters.show_all, "show what could not be handed over, and why", anywhere)
+    texts = {
+        dead_letters.replay: "hand it over again, and delete what was taken",
+        dead_letters.discard: "delete it: it need not happen any more",
+    }
+    for command, text in texts.items():
+        parser = _add(group, command.__name__, command, text, anywhere, why)
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("id", metavar="ID", nargs="?", help="the letter's id, or the start of it")
+        which.add_argument("--all", action="store_true", help="all of them")
 
 
 def _add_others(groups: _Groups, *parents: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
     from mypy_boto3_sts import STSClient
 
@@ -104,6 +105,22 @@ class Stack:
         """The stack's flows."""
         client: SFNClient = self._client("stepfunctions")
         return client
+
+    @cached_property
+    def queues(self) -> "SQSClient":
+        """The stack's queues."""
+        client: SQSClient = self._client("sqs")
+        return client
+
+    def queue_arn(self, output: str) -> str:
+        """The ARN of the queue whose URL is an output."""
+        found = self.queues.get_queue_attributes(QueueUrl=self.output(output), AttributeNames=["QueueArn"])
+        return found["Attributes"]["QueueArn"]
+
+    def invoke_later(self, function: str, payload: Any) -> None:
+        """Have a function work without waiting for it, as a schedule does."""
+        client: LambdaClient = self._client("lambda")
+        client.invoke(FunctionName=function, InvocationType="Event", Payload=json.dumps(payload).encode())
 
     def invoke(self, output: str, payload: dict[str, Any]) -> Any:
         """Invoke the function that an output names and return its result; raises OperatorError with what it raised."""
