@@ -1,7 +1,6 @@
 """Checks a receiver's server for an operator: ``gjeldsbro receiver check`` invokes it."""
 
 from contextlib import AbstractContextManager
-from functools import lru_cache
 from typing import Any
 
 from gjeldsbro.adapters.aws import dynamodb, secretsmanager
@@ -35,10 +34,5 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def _connect(receiver: Receiver) -> AbstractContextManager[Folder]:
-    return connect(receiver, _secrets().receiver(receiver.secret))
-
-
-@lru_cache(maxsize=None)
-def _secrets() -> Secrets:
-    """Kept between invocations, because it caches."""
-    return Secrets(secretsmanager())
+    """With what the secret holds now: what a warm function remembers of it would not be a check."""
+    return connect(receiver, Secrets(secretsmanager()).receiver(receiver.secret))

@@ -1,14 +1,14 @@
 """Delivers one package to its receiver, as far as the time of one invocation goes."""
 
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from gjeldsbro.adapters.aws import dynamodb, s3, secretsmanager
 from gjeldsbro.adapters.data_store import DataStore
 from gjeldsbro.adapters.partners import Partners
-from gjeldsbro.adapters.receiver_client import connect
+from gjeldsbro.adapters.receiver_client import connect_with
 from gjeldsbro.adapters.secrets import Secrets
 from gjeldsbro.log import LambdaContext, logger, task
 from gjeldsbro.services.export.deliver import PackageDelivery
@@ -33,6 +33,7 @@ class DeliverSettings(Settings):
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """``{"run", "receiver", "onBehalfOf"}`` -> ``{"complete"}``."""
     settings = DeliverSettings.load()
+    ends = datetime.now(UTC) + timedelta(milliseconds=context.get_remaining_time_in_millis())
     store = DataStore(settings.data_bucket, s3())
     delivery = PackageDelivery(
         plan=Plan.load(store, event["run"]),
@@ -43,6 +44,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         store=store,
         clock=lambda: datetime.now(UTC),
         has_time=lambda: context.get_remaining_time_in_millis() > SPARE_MILLISECONDS,
+        ends=ends,
     )
     complete = delivery.deliver(_connect)
     references = {"receiver": event["receiver"], "onBehalfOf": event["onBehalfOf"]}
@@ -51,7 +53,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def _connect(receiver: Receiver) -> AbstractContextManager[Folder]:
-    return connect(receiver, _secrets().receiver(receiver.secret))
+    return connect_with(_secrets(), receiver)
 
 
 @lru_cache(maxsize=None)

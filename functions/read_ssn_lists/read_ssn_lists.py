@@ -8,7 +8,7 @@ from typing import Any
 from gjeldsbro.adapters.aws import dynamodb, s3, secretsmanager
 from gjeldsbro.adapters.data_store import DataStore
 from gjeldsbro.adapters.partners import Partners
-from gjeldsbro.adapters.receiver_client import connect
+from gjeldsbro.adapters.receiver_client import connect_with
 from gjeldsbro.adapters.secrets import Secrets
 from gjeldsbro.domain.identity_numbers import Accepts, is_customer_id, is_organisation_number
 from gjeldsbro.log import LambdaContext, logger, task
@@ -50,7 +50,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def _connect(receiver: Receiver) -> AbstractContextManager[Folder]:
-    return connect(receiver, _secrets().receiver(receiver.secret))
+    return connect_with(_secrets(), receiver)
 
 
 @lru_cache(maxsize=None)

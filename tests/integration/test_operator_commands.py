@@ -519,7 +519,7 @@ def test_export_status_shows_what_was_delivered_and_what_is_missing(gjeldsbro, r
     """The default quarter is the present one."""
     gjeldsbro("receiver", "put", str(receiver_file))
     quarter = str(Quarter.of(dt.datetime.now(dt.UTC)))
-    partners.claim_delivery(BANK, BANK, quarter, "export-1", again=False)
+    partners.claim_delivery(BANK, BANK, quarter, "export-1", dt.datetime.now(dt.UTC), again=False)
     partners.update_delivery(BANK, BANK, quarter, "export-1", {"state": "delivered", "customers": 9, "bytes": 512})
     status, value, _ = gjeldsbro("export", "status", "--json")
     states = {one["onBehalfOf"]: one["state"] for one in value["deliveries"]}

@@ -8,7 +8,7 @@ import pytest
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.domain.timestamps import from_datetime
-from gjeldsbro.errors import DatasetBusyError
+from gjeldsbro.errors import DatasetBusyError, DeliveryBusyError
 from gjeldsbro.services.ports import Dataset, DatasetTime, Institution, Lease, Provider, Receiver
 
 NOW = datetime(2026, 11, 22, 5, 5, tzinfo=UTC)
@@ -119,18 +119,41 @@ def test_datasets_are_listed_per_institution_without_its_namesakes(partners: Par
 def test_a_delivered_package_is_claimed_again_only_on_purpose(partners: Partners) -> None:
     """At most one delivery a receiver, on-behalf-of and quarter, unless an operator asks for another."""
     where = ("920013015", "985815534", "2026-4")
-    assert partners.claim_delivery(*where, "run-1", again=False)
-    assert partners.claim_delivery(*where, "run-2", again=False)
+    assert partners.claim_delivery(*where, "run-1", NOW, again=False)
+    assert partners.claim_delivery(*where, "run-2", NOW, again=False)
     assert not partners.update_delivery(*where, "run-1", {"state": "delivered"})
     assert partners.update_delivery(*where, "run-2", {"state": "delivered", "deliveredAt": "t"})
 
-    assert not partners.claim_delivery(*where, "run-3", again=False)
-    assert partners.claim_delivery(*where, "run-2", again=False)
+    assert partners.claim_delivery(*where, "run-3", NOW, again=False) is None
+    assert partners.claim_delivery(*where, "run-2", NOW, again=False)
     assert partners.delivery(*where) == {"state": "delivering", "run": "run-2", "deliveredAt": "t"}
-    assert partners.claim_delivery(*where, "run-3", again=True)
+    assert partners.claim_delivery(*where, "run-3", NOW, again=True)
     assert partners.update_delivery(*where, "run-3", {"state": "failed", "deliveredAt": "t"})
-    assert not partners.claim_delivery(*where, "run-4", again=False)
+    assert partners.claim_delivery(*where, "run-4", NOW, again=False) is None
     assert partners.deliveries("2026-4").keys() == {"920013015#985815534"}
+
+
+def test_a_delivery_is_not_taken_over_while_its_package_gets_its_name(partners: Partners) -> None:
+    """Only the run that has the claim may announce that; until its time is over nobody else gets the claim."""
+    where = ("920013015", "985815534", "2026-4")
+    publishing = {"run": "run-1", "until": from_datetime(NOW), "sha256": "ab", "bytes": 7}
+    partners.claim_delivery(*where, "run-1", NOW, again=False)
+    assert not partners.start_publishing(*where, "run-2", publishing)
+    assert partners.start_publishing(*where, "run-1", publishing)
+    for again in (False, True):
+        with pytest.raises(DeliveryBusyError):
+            partners.claim_delivery(*where, "run-2", NOW, again=again)
+    assert partners.claim_delivery(*where, "run-1", NOW, again=False)
+    later = NOW + timedelta(seconds=1)
+    assert partners.claim_delivery(*where, "run-2", later, again=False) == {
+        "run": "run-2",
+        "state": "delivering",
+        "publishing": publishing,
+    }
+    assert not partners.start_publishing(*where, "run-1", publishing)
+    assert partners.update_delivery(*where, "run-2", {"state": "delivered", "run": "run-1", "deliveredAt": "t"})
+    assert partners.delivery(*where) == {"run": "run-1", "state": "delivered", "deliveredAt": "t"}
+    assert partners.claim_delivery(*where, "run-2", later, again=False) is None
 
 
 def test_outcomes_and_runs_are_kept_apart_by_run_and_flow(partners: Partners) -> None:

@@ -53,6 +53,11 @@ def secret(server) -> ReceiverSecret:
     return ReceiverSecret(None, server.private_key_file.read_text(), None)
 
 
+def unsupported(*_: str) -> None:
+    """What a server says to a request that it does not know."""
+    raise OSError("Operation unsupported")
+
+
 @pytest.mark.parametrize(
     ("url", "address"),
     [
@@ -125,18 +130,35 @@ def test_replace_puts_a_file_in_place_of_another(receiver, secret, folder):
     assert (folder / "old").read_text() == "new"
 
 
-def test_replace_without_openssh_extension_removes_first(receiver, secret, folder, monkeypatch):
-    """Where posix-rename is not offered and a plain rename does not replace, the old file is removed first."""
-
-    def unsupported(*_: str) -> None:
-        raise OSError("Operation unsupported")
-
+def test_replace_without_openssh_extension_puts_the_old_file_aside(receiver, secret, folder, monkeypatch):
+    """Where posix-rename is not offered and a plain rename does not replace, the old file first gets another name."""
     (folder / "new").write_text("new")
     (folder / "old").write_text("old")
     with connect(receiver, secret) as sftp:
         monkeypatch.setattr(sftp._client, "posix_rename", unsupported)
         sftp.replace("new", "old")
-    assert (folder / "old").read_text() == "new"
+    assert [(file.name, file.read_text()) for file in folder.iterdir()] == [("old", "new")]
+
+
+@pytest.mark.parametrize("which", ["none", "the new one"])
+def test_a_server_that_does_not_rename_keeps_the_old_file(receiver, secret, folder, monkeypatch, which):
+    """What cannot be replaced is not lost, whether the server renames nothing or just not this."""
+    (folder / "new").write_text("new")
+    (folder / "old").write_text("old")
+    with connect(receiver, secret) as sftp:
+        rename = sftp._client.rename
+
+        def refuse(source: str, target: str) -> None:
+            if which == "none" or source.endswith("/new"):
+                unsupported()
+            rename(source, target)
+
+        monkeypatch.setattr(sftp._client, "posix_rename", unsupported)
+        monkeypatch.setattr(sftp._client, "rename", refuse)
+        with pytest.raises(ReceiverRefusedError) as refused:
+            sftp.replace("new", "old")
+    assert refused.value.code == "RENAME"
+    assert {file.name: file.read_text() for file in folder.iterdir()} == {"new": "new", "old": "old"}
 
 
 def test_replace_of_a_missing_file_leaves_the_old_one(receiver, secret, folder):

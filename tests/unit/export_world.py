@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gjeldsbro.errors import ReceiverRefusedError, ReceiverUnavailableError
+from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.errors import DeliveryBusyError, ReceiverRefusedError, ReceiverUnavailableError
 from gjeldsbro.services.export.ports import RemoteFile
 from gjeldsbro.services.ports import Receiver
 
@@ -75,7 +76,7 @@ class MemoryPartners:
 
     def __init__(self, *receivers: Receiver) -> None:
         self._receivers = {receiver.receiver: receiver for receiver in receivers}
-        self._outcomes: dict[str, dict[str, Any]] = {}
+        self._outcomes: dict[str, dict[str, dict[str, Any]]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
         self.deliveries: dict[tuple[str, str, str], dict[str, Any]] = {}
 
@@ -89,11 +90,11 @@ class MemoryPartners:
 
     def put_outcome(self, run, subject, outcome, now):
         """Store an outcome."""
-        self._outcomes[subject] = outcome
+        self._outcomes.setdefault(run, {})[subject] = outcome
 
     def outcomes(self, run):
         """The outcomes."""
-        return dict(self._outcomes)
+        return dict(self._outcomes.get(run, {}))
 
     def put_run(self, flow, run, values, now):
         """Store a run."""
@@ -103,13 +104,25 @@ class MemoryPartners:
         """A delivery."""
         return self.deliveries.get(key)
 
-    def claim_delivery(self, *key_and_run, again):
+    def claim_delivery(self, *key_run_now, again):
         """Claim a delivery, as the table does."""
-        *key, run = key_and_run
+        *key, run, now = key_run_now
         held = self.deliveries.get(tuple(key), {})
         if held.get("deliveredAt") is not None and held["run"] != run and not again:
-            return False
+            return None
+        publishing = held.get("publishing")
+        if publishing and publishing["run"] != run and publishing["until"] >= from_datetime(now):
+            raise DeliveryBusyError("another run is just giving its package the name")
         self.deliveries[tuple(key)] = {**held, "state": "delivering", "run": run}
+        return self.deliveries[tuple(key)]
+
+    def start_publishing(self, *key_run_publishing):
+        """Announce a renaming, as the table does."""
+        *key, run, publishing = key_run_publishing
+        held = self.deliveries.get(tuple(key), {})
+        if (held.get("run"), held.get("state")) != (run, "delivering"):
+            return False
+        self.deliveries[tuple(key)] = {**held, "publishing": publishing}
         return True
 
     def update_delivery(self, *key_run_values):
@@ -117,7 +130,7 @@ class MemoryPartners:
         *key, run, values = key_run_values
         if self.deliveries.get(tuple(key), {}).get("run") != run:
             return False
-        self.deliveries[tuple(key)] = {**values, "run": run}
+        self.deliveries[tuple(key)] = {"run": run, **{name: v for name, v in values.items() if v is not None}}
         return True
 
 
@@ -166,6 +179,8 @@ class MemoryFolder:
     def read(self, name: str, start: int, size: int) -> Iterator[bytes]:
         """Some bytes of a file."""
         self._may("READ")
+        if name not in self.content:
+            raise ReceiverRefusedError("READ", "no such file or folder")
         data = self.content[name][start : start + size]
         for at in range(0, len(data), 1000):
             yield data[at : at + 1000]

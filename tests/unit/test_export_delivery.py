@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from datetime import timedelta
 from hashlib import sha256
 
 import pytest
@@ -84,12 +85,13 @@ class World:
             store=self.store,
             clock=clock,
             has_time=has_time,
+            ends=clock() + timedelta(minutes=15),
         )
         return delivery.deliver(self.folder.connect)
 
-    def outcome(self) -> dict:
+    def outcome(self, run: str = RUN) -> dict:
         """What became of the delivery."""
-        return self.partners.outcomes(RUN)[f"{RECEIVER}#{OTHER}"]
+        return self.partners.outcomes(run)[f"{RECEIVER}#{OTHER}"]
 
     def package(self) -> dict:
         """The delivered document."""
@@ -251,7 +253,7 @@ def test_a_second_run_in_the_quarter_delivers_nothing(world):
     world.deliver()
     planned = plan_export(run="second", started_at=NOW, request={}, partners=world.partners, store=world.store)
     assert planned["receivers"] == 0
-    assert world.outcome()["status"] == "already-delivered"
+    assert world.outcome("second")["status"] == "already-delivered"
 
 
 def test_two_runs_at_the_same_time_make_one_delivery(world):
@@ -267,7 +269,7 @@ def test_two_runs_at_the_same_time_make_one_delivery(world):
 def test_a_run_whose_claim_was_taken_over_does_not_publish(world):
     """Only the run that has the claim gives the package its name; the other one cleans up."""
     world.deliver(has_time=lambda: False)
-    world.partners.claim_delivery(RECEIVER, OTHER, "2026-4", "second", again=False)
+    world.partners.claim_delivery(RECEIVER, OTHER, "2026-4", "second", NOW, again=False)
     while not world.deliver():
         pass
     assert world.folder.content == {}

@@ -30,6 +30,8 @@ class World:
 
     def __init__(self, *on_behalf_of: str) -> None:
         self.store, self.folder = MemoryStore(), MemoryFolder()
+        self.pauses: list[float] = []
+        self.pause = self.pauses.append
         self.partners = MemoryPartners(receiver(on_behalf_of=on_behalf_of or (OTHER,)))
         plan_export(run=RUN, started_at=NOW, request={}, partners=self.partners, store=self.store)
 
@@ -43,6 +45,7 @@ class World:
             rules=ListRules(lambda text: len(text) == 11 and text.isdigit(), is_organisation_number),
             clock=clock,
             has_time=has_time,
+            pause=self.pause,
         )
         return reader.read(self.folder.connect)
 
@@ -130,6 +133,38 @@ def test_a_list_that_changes_meanwhile_is_fetched_anew(world, monkeypatch):
     assert world.numbers() == [THIRD, SECOND]
 
 
+def test_a_list_that_changes_without_showing_it_is_found_out(world, monkeypatch):
+    """Same size, same second: a second reading that differs is enough, and the list is copied anew."""
+    monkeypatch.setattr(read_lists, "PIECE_SIZE", 10)
+    content = world.folder.content["985815534.txt"]
+    changed = content.replace(SECOND.encode(), b"01019000000")
+    for _ in range(3):
+        assert not world.read(lambda: False)
+    world.folder.content["985815534.txt"] = changed
+    world.read_all()
+    assert world.numbers() == [FIRST, "01019000000", THIRD]
+    assert world.pauses == [10]
+
+
+def test_a_list_that_is_being_written_is_waited_for(world):
+    """One that grows is read again after a pause, longer each time, until it stands still."""
+    whole = world.folder.content["985815534.txt"]
+    world.folder.content["985815534.txt"] = whole[:9]
+    read, readings = world.folder.read, []
+
+    def reading(name: str, start: int, size: int):
+        readings.append(name)
+        if len(readings) <= 3:
+            written = len(whole) if len(readings) == 3 else 9 + 10 * len(readings)
+            world.folder.content[name] = whole[:written]
+        return read(name, start, size)
+
+    world.folder.read = reading
+    assert world.read()
+    assert world.numbers() == [FIRST, SECOND, THIRD]
+    assert world.pauses == [10, 20, 40]
+
+
 def test_a_list_that_keeps_changing_is_given_up(world, monkeypatch):
     """A list that is different each time is reported, instead of being read for ever."""
     monkeypatch.setattr(read_lists, "PIECE_SIZE", 10)
@@ -138,6 +173,7 @@ def test_a_list_that_keeps_changing_is_given_up(world, monkeypatch):
         if world.read(lambda: False):
             break
     assert world.outcome() == ("refused", "SSN_LIST_UNREADABLE")
+    assert world.pauses == [10, 20, 40, 80]
 
 
 def test_a_list_that_vanishes_meanwhile_is_reported(world, monkeypatch):

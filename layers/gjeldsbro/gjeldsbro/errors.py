@@ -6,6 +6,7 @@
     ├── RetryableError                 try the same call again later
     │   ├── InstitutionUnavailableError
     │   ├── ReceiverUnavailableError
+    │   ├── DeliveryBusyError
     │   ├── StoreUnavailableError
     │   ├── RevocationUnknownError
     │   └── TooManyRequestsError
@@ -63,6 +64,10 @@ class NoAnswerInTimeError(InstitutionUnavailableError):
 
 class ReceiverUnavailableError(RetryableError):
     """A receiver's SFTP server could not be reached, or the connection was lost."""
+
+
+class DeliveryBusyError(RetryableError):
+    """Another run is just giving its package the name: it has until the end of its function to say how that went."""
 
 
 class StoreUnavailableError(RetryableError):

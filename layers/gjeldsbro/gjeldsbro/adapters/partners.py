@@ -31,7 +31,7 @@ from uuid import uuid4
 from gjeldsbro.adapters.aws import from_item, to_item
 from gjeldsbro.adapters.partner_items import DATASET_NAMES, dataset_of, institution_of, lender_of, receiver_of
 from gjeldsbro.domain.timestamps import from_datetime
-from gjeldsbro.errors import DatasetBusyError
+from gjeldsbro.errors import DatasetBusyError, DeliveryBusyError
 from gjeldsbro.services.ports import Dataset, DatasetTime, Institution, Lease, Lender, Receiver
 
 if TYPE_CHECKING:
@@ -278,33 +278,65 @@ class Partners:
         """The deliveries of a quarter by ``receiver#onBehalfOf``."""
         return {item["sk"]: _values(item) for item in self._query(f"DELIVERY#{quarter}")}
 
-    def claim_delivery(self, receiver: str, on_behalf_of: str, quarter: str, run: str, *, again: bool) -> bool:
-        """Claim the delivery of a quarter's package for a run.
+    def claim_delivery(
+        self, receiver: str, on_behalf_of: str, quarter: str, run: str, now: datetime, *, again: bool
+    ) -> dict[str, Any] | None:
+        """Claim the delivery of a quarter's package for a run, and return what is known of it.
 
-        False when it was delivered before (``deliveredAt``) and not ``again``. One that another run claimed but did
-        not finish is taken over: the file's rename is what makes a delivery, at the end of one claimed run only.
+        None when it was delivered before (``deliveredAt``) and not ``again``. One that another run claimed but did not
+        finish is taken over, but not while that run gives its package the name (see ``start_publishing``): then
+        DeliveryBusyError.
         """
-        names = {"#state": "state", "#run": "run"}
-        values = {":delivering": "delivering", ":run": run}
-        extra: dict[str, Any] = {}
-        if not again:
-            extra["ConditionExpression"] = "attribute_not_exists(deliveredAt) OR #run = :run"
+        free = "(attribute_not_exists(publishing) OR publishing.#run = :run OR publishing.#until < :now)"
+        open_ = "(attribute_not_exists(deliveredAt) OR #run = :run)"
+        try:
+            answer = self._client.update_item(
+                TableName=self._table,
+                Key=to_item({"pk": f"DELIVERY#{quarter}", "sk": f"{receiver}#{on_behalf_of}"}),
+                UpdateExpression="SET #state = :delivering, #run = :run",
+                ConditionExpression=free if again else f"{free} AND {open_}",
+                ExpressionAttributeNames={"#state": "state", "#run": "run", "#until": "until"},
+                ExpressionAttributeValues=to_item(
+                    {":delivering": "delivering", ":run": run, ":now": from_datetime(now)}
+                ),
+                ReturnValues="ALL_NEW",
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            held = self.delivery(receiver, on_behalf_of, quarter) or {}
+            if held.get("deliveredAt") is not None and not again:
+                return None
+            raise DeliveryBusyError("another run is just giving its package the name") from None
+        return _values(from_item(answer["Attributes"]))
+
+    def start_publishing(
+        self, receiver: str, on_behalf_of: str, quarter: str, run: str, publishing: dict[str, Any]
+    ) -> bool:
+        """Announce that ``run`` is about to give its package the name; False when it has the claim no more.
+
+        ``publishing`` says which package that is, which ``run``, and ``until`` when (fixed form) it may still do it:
+        until then no other run can claim the delivery.
+        """
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key=to_item({"pk": f"DELIVERY#{quarter}", "sk": f"{receiver}#{on_behalf_of}"}),
-                UpdateExpression="SET #state = :delivering, #run = :run",
-                ExpressionAttributeNames=names,
-                ExpressionAttributeValues=to_item(values),
-                **extra,
+                UpdateExpression="SET publishing = :publishing",
+                ConditionExpression="#run = :run AND #state = :delivering",
+                ExpressionAttributeNames={"#state": "state", "#run": "run"},
+                ExpressionAttributeValues=to_item(
+                    {":publishing": publishing, ":run": run, ":delivering": "delivering"}
+                ),
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return False
         return True
 
     def update_delivery(self, receiver: str, on_behalf_of: str, quarter: str, run: str, values: dict[str, Any]) -> bool:
-        """Replace what is known of a delivery, while ``run`` has the claim; False when another run has taken it."""
-        item = {"pk": f"DELIVERY#{quarter}", "sk": f"{receiver}#{on_behalf_of}", **values, "run": run}
+        """Replace what is known of a delivery, while ``run`` has the claim; False when another run has taken it.
+
+        ``values`` may name another ``run``: the one that made the delivery.
+        """
+        item = {"pk": f"DELIVERY#{quarter}", "sk": f"{receiver}#{on_behalf_of}", "run": run, **values}
         try:
             self._client.put_item(
                 TableName=self._table,

@@ -13,8 +13,9 @@ import stat
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from io import StringIO
+from time import monotonic
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -31,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from paramiko.sftp import SFTPError
 
-from gjeldsbro.adapters.secrets import ReceiverSecret
+from gjeldsbro.adapters.secrets import ReceiverSecret, Secrets
 from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, ReceiverUnavailableError
 from gjeldsbro.services.export.ports import RemoteFile
 from gjeldsbro.services.ports import Receiver
@@ -41,6 +42,9 @@ HANDSHAKE_SECONDS = 30
 ANSWER_SECONDS = 60
 """How long a server may take to accept a connection, to agree on keys or a login, and to answer a request."""
 
+ASIDE = ".old"
+"""Ends the name that a file has while another takes its place, on a server that does not do that in one step."""
+
 _WINDOW = 16 << 20
 """Bytes that a server may send ahead of our reading: the default of 2 MiB leaves a distant server waiting for us."""
 
@@ -49,8 +53,12 @@ _PIECE = 256 << 10
 _CONFIRM_EVERY = 4 << 20
 """Bytes that are written before their confirmations are waited for: an unconfirmed end is never longer."""
 
+_CONFIRM_SECONDS = 5
+"""A server that takes longer to confirm them gets fewer at a time."""
+
 _RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
 _REASONS = {errno.EACCES: "permission denied", errno.ENOENT: "no such file or folder"}
+_FAILURES = {"WRITE": "the server reports a failure: its disk or our share of it may be full"}
 
 # paramiko logs file names and what servers say; our own errors say all that may be stored (design decision 15).
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
@@ -80,6 +88,23 @@ class Address(NamedTuple):
 
 
 @contextmanager
+def connect_with(secrets: Secrets, receiver: Receiver) -> Iterator["SftpFolder"]:
+    """As ``connect``, with the receiver's secret; one that does not let us in is read anew: it may have changed."""
+    with ExitStack() as stack:
+        secret = secrets.receiver(receiver.secret)
+        try:
+            folder = stack.enter_context(connect(receiver, secret))
+        except (ReceiverRefusedError, ConfigurationError) as exc:
+            if isinstance(exc, ReceiverRefusedError) and exc.code != "LOGIN":
+                raise
+            changed = secrets.receiver(receiver.secret, anew=True)
+            if changed == secret:
+                raise
+            folder = stack.enter_context(connect(receiver, changed))
+        yield folder
+
+
+@contextmanager
 def connect(receiver: Receiver, secret: ReceiverSecret) -> Iterator["SftpFolder"]:
     """A connection to a receiver's folder, closed at the end of the block.
 
@@ -90,7 +115,7 @@ def connect(receiver: Receiver, secret: ReceiverSecret) -> Iterator["SftpFolder"
     address = Address.parse(receiver.url)
     pinned = [_host_key(line) for line in receiver.host_keys]
     key = None if secret.private_key is None else _private_key(secret.private_key, secret.passphrase)
-    with _reaching("the server cannot be reached"):
+    with _reaching("the server cannot be reached", CONNECT_SECONDS):
         connection = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
         # Without it the last request before a confirmation waits for the server's delayed acknowledgement: measured on
         # loopback, uploads take ten times as long.
@@ -155,18 +180,22 @@ class SftpFolder:
     def write(self, name: str, start: int, pieces: Iterable[bytes]) -> int:
         """Write ``pieces`` from byte ``start`` on and return the byte after the last.
 
-        Requests are sent ahead of their confirmations, in bounded numbers. When this returns, all were confirmed.
+        Requests are sent ahead of their confirmations: more and more while these come at once, and few to a server that
+        is slow, so that the last ones never take long. When this returns, all were confirmed.
         """
         with self._asking("WRITE"):
             file = self._client.open(self._at(name), "r+b" if start else "wb")
         try:
             with self._asking("WRITE"):
                 file.seek(start)
-            position, ahead, last = start, 0, b""
+            position, last, ahead, most, since = start, b"", 0, _PIECE, monotonic()
             for block in _blocks(pieces):
-                self._send(file, last, confirm=ahead >= _CONFIRM_EVERY)
-                ahead = len(last) if ahead >= _CONFIRM_EVERY else ahead + len(last)
-                position, last = position + len(block), block
+                self._send(file, last, confirm=ahead >= most)
+                if ahead >= most:
+                    quick = monotonic() - since < _CONFIRM_SECONDS
+                    most = min(2 * most, _CONFIRM_EVERY) if quick else max(most // 2, _PIECE)
+                    ahead, since = 0, monotonic()
+                position, last, ahead = position + len(block), block, ahead + len(block)
             self._send(file, last, confirm=True)
             with self._asking("WRITE"):
                 file.close()
@@ -179,14 +208,23 @@ class SftpFolder:
         """Rename a file, in place of one that may be there.
 
         OpenSSH's own rename request does that in one step. Elsewhere the standard one may; where that refuses, the old
-        file is removed first.
+        file is first given another name, so that it is still there should the server not rename at all.
         """
         with self._asking("RENAME"):
             one_step = (self._client.posix_rename, self._client.rename)
-            if not any(self._tried(rename, source, target) for rename in one_step):
-                with suppress(FileNotFoundError):
-                    self._client.remove(self._at(target))
+            if any(self._tried(rename, source, target) for rename in one_step):
+                return
+            aside = self._at(f"{source}{ASIDE}")
+            with suppress(FileNotFoundError):
+                self._client.rename(self._at(target), aside)
+            try:
                 self._client.rename(self._at(source), self._at(target))
+            except OSError:
+                with suppress(OSError):
+                    self._client.rename(aside, self._at(target))
+                raise
+            with suppress(OSError):  # what stays is removed before the next delivery
+                self._client.remove(aside)
 
     def remove(self, name: str) -> None:
         """Remove a file, whether it is there or not."""
@@ -210,24 +248,26 @@ class SftpFolder:
     def _send(self, file: paramiko.SFTPFile, block: bytes, *, confirm: bool) -> None:
         """Send a block; ``confirm`` waits for the confirmations of it and of all before it."""
         with self._asking("WRITE"):
+            file.set_pipelined(True)
+            file.write(block[:-1])
             file.set_pipelined(not confirm)
-            file.write(block)
+            file.write(block[-1:])  # paramiko waits for what is open before the next request: let there be one
 
     @contextmanager
     def _asking(self, code: str) -> Iterator[None]:
         try:
             yield
         except (TimeoutError, EOFError, ConnectionError, paramiko.SSHException, SFTPError) as exc:
-            raise ReceiverUnavailableError(f"the connection failed: {type(exc).__name__}") from None
+            raise ReceiverUnavailableError(f"the connection failed: {_in_words(exc, ANSWER_SECONDS)}") from None
         except OSError as exc:
             if not self._transport.is_active():
                 raise ReceiverUnavailableError("the connection was lost") from None
-            reason = _REASONS.get(exc.errno or 0, "the server reports a failure")
+            reason = _REASONS.get(exc.errno or 0, _FAILURES.get(code, "the server reports a failure"))
             raise ReceiverRefusedError(code, reason) from None
 
 
 def _open_transport(connection: socket.socket) -> paramiko.Transport:
-    with _reaching("the server does not speak SSH with us"):
+    with _reaching("the server does not speak SSH with us", HANDSHAKE_SECONDS):
         transport = paramiko.Transport(connection, default_window_size=_WINDOW)
     transport.banner_timeout = HANDSHAKE_SECONDS
     transport.handshake_timeout = HANDSHAKE_SECONDS
@@ -243,7 +283,7 @@ def _agree_on_keys(transport: paramiko.Transport, pinned: list[tuple[str, bytes]
     wanted = [kind for name, _ in pinned for kind in (_RSA_SIGNATURES if name == "ssh-rsa" else (name,))]
     known = [kind for kind in options.key_types if kind in wanted]
     options.key_types = tuple(known + [kind for kind in options.key_types if kind not in wanted])
-    with _reaching("the server and we found no way to speak SSH"):
+    with _reaching("the server and we found no way to speak SSH", HANDSHAKE_SECONDS):
         transport.start_client(timeout=HANDSHAKE_SECONDS)
         shown = transport.get_remote_server_key().asbytes()
     if shown not in {blob for _, blob in pinned}:
@@ -264,7 +304,7 @@ def _log_in(transport: paramiko.Transport, user: str, key: paramiko.PKey | None,
             raise ReceiverUnavailableError("the server closed the connection during the login") from None
         raise ReceiverRefusedError("LOGIN", "the server refused the login") from None
     except (paramiko.SSHException, EOFError, OSError) as exc:
-        raise ReceiverUnavailableError(f"the login failed: {type(exc).__name__}") from None
+        raise ReceiverUnavailableError(f"the login failed: {_in_words(exc, HANDSHAKE_SECONDS)}") from None
     if not transport.is_authenticated():
         raise ReceiverRefusedError("LOGIN", "the server asks for more than we were given")
 
@@ -275,7 +315,7 @@ def _open_folder(transport: paramiko.Transport, path: str) -> SftpFolder:
     except paramiko.ChannelException:
         raise ReceiverRefusedError("FOLDER", "the server offers no SFTP to us") from None
     except (paramiko.SSHException, EOFError, OSError) as exc:
-        raise ReceiverUnavailableError(f"no SFTP session: {type(exc).__name__}") from None
+        raise ReceiverUnavailableError(f"no SFTP session: {_in_words(exc, HANDSHAKE_SECONDS)}") from None
     if client is None:
         raise ReceiverUnavailableError("no SFTP session")
     channel = client.get_channel()
@@ -290,11 +330,28 @@ def _open_folder(transport: paramiko.Transport, path: str) -> SftpFolder:
 
 
 @contextmanager
-def _reaching(what: str) -> Iterator[None]:
+def _reaching(what: str, seconds: float) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, paramiko.SSHException) as exc:
-        raise ReceiverUnavailableError(f"{what}: {type(exc).__name__}") from None
+        raise ReceiverUnavailableError(f"{what}: {_in_words(exc, seconds)}") from None
+
+
+def _in_words(exc: Exception, seconds: float) -> str:
+    """What went wrong with a connection, for an operator; never what the server said."""
+    match exc:
+        case socket.gaierror():
+            return "its name is not known"
+        case ConnectionRefusedError():
+            return "it refuses the connection"
+        case TimeoutError():
+            return f"no answer in {seconds:g} seconds"
+        case ConnectionError() | EOFError():
+            return "it closed the connection"
+        case OSError() if exc.errno in {errno.EHOSTUNREACH, errno.ENETUNREACH}:
+            return "there is no way to it in the network"
+        case _:
+            return type(exc).__name__
 
 
 def _host_key(line: str) -> tuple[str, bytes]:

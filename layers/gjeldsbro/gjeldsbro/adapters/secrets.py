@@ -58,16 +58,16 @@ class Secrets:
             raise ConfigurationError("the client certificate secret is not of the form {certificate, privateKey}")
         return ClientCertificate(certificate, private_key)
 
-    def receiver(self, secret_id: str) -> ReceiverSecret:
-        """A receiver's credentials: ``{"password"?, "privateKey"?, "passphrase"?}``."""
-        values = self._read(secret_id)
+    def receiver(self, secret_id: str, *, anew: bool = False) -> ReceiverSecret:
+        """A receiver's credentials: ``{"password"?, "privateKey"?, "passphrase"?}``; ``anew``: not from the cache."""
+        values = self._read(secret_id, anew=anew)
         secret = ReceiverSecret(values.get("password"), values.get("privateKey"), values.get("passphrase"))
         if secret.password is None and secret.private_key is None:
             raise ConfigurationError("the receiver's secret holds neither a password nor a private key")
         return secret
 
-    def _read(self, secret_id: str) -> dict[str, Any]:
-        cached = self._cache.get(secret_id)
+    def _read(self, secret_id: str, *, anew: bool = False) -> dict[str, Any]:
+        cached = None if anew else self._cache.get(secret_id)
         if cached is not None and monotonic() - cached[0] < CACHE_SECONDS:
             return cached[1]
         try:

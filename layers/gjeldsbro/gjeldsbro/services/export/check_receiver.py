@@ -1,9 +1,11 @@
 """Checks a receiver's server before it matters: connects, writes, reads back, renames, and cleans up."""
 
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, ReceiverUnavailableError
+from gjeldsbro.services.export.deliver import HIDDEN
 from gjeldsbro.services.export.ports import Connect, ExportPartners, Folder
 
 CHECKS = ("connect", "hostKey", "login", "folder", "write", "readBack", "rename")
@@ -51,14 +53,17 @@ def _try_folder(folder: Folder, checks: dict[str, str], *, read_back: bool) -> N
         checks["write"] = OK
         if not read_back:
             checks["readBack"] = NOT_WANTED
+        elif folder.file(first) is None:
+            checks["readBack"] = HIDDEN
         else:
             same = b"".join(folder.read(first, 0, len(_PROBE))) == _PROBE
             checks["readBack"] = OK if same else "what was written reads differently"
         folder.replace(first, second)
         checks["rename"] = OK
     finally:
-        folder.remove(first)
-        folder.remove(second)
+        for probe in (first, second):
+            with suppress(ReceiverRefusedError):  # a delivery does not need to remove anything
+                folder.remove(probe)
 
 
 def _first_not_tried(checks: dict[str, str]) -> str:

@@ -87,8 +87,19 @@ class ExportPartners(Protocol):
         """The delivery of a quarter's package."""
         ...
 
-    def claim_delivery(self, receiver: str, on_behalf_of: str, quarter: str, run: str, *, again: bool) -> bool:
-        """Claim a delivery for a run; False when the package was delivered before."""
+    def claim_delivery(
+        self, receiver: str, on_behalf_of: str, quarter: str, run: str, now: datetime, *, again: bool
+    ) -> dict[str, Any] | None:
+        """Claim a delivery for a run and return what is known of it; None when the package was delivered before.
+
+        Raises DeliveryBusyError while another run gives its package the name.
+        """
+        ...
+
+    def start_publishing(
+        self, receiver: str, on_behalf_of: str, quarter: str, run: str, publishing: dict[str, Any]
+    ) -> bool:
+        """Announce which package ``run`` is about to give the name; False when it has the claim no more."""
         ...
 
     def update_delivery(self, receiver: str, on_behalf_of: str, quarter: str, run: str, values: dict[str, Any]) -> bool:

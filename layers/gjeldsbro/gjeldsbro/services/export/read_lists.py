@@ -4,9 +4,11 @@ Each call goes on where the last one stopped: a copy of a list is fetched piece 
 deleted at once. What is kept until the packages are built are batches of valid numbers.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from gjeldsbro.domain.exchange_reports import (
@@ -23,16 +25,16 @@ from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, ReceiverUnavailableError, SsnListError
 from gjeldsbro.services.export import places
 from gjeldsbro.services.export.plan import Plan
-from gjeldsbro.services.export.ports import Connect, ExportPartners, Folder, HasTime, Store
+from gjeldsbro.services.export.ports import Connect, ExportPartners, Folder, HasTime, RemoteFile, Store
 
-PIECE_SIZE = 8 << 20
-"""Bytes of a list that are fetched at a time: where a fetch may be interrupted."""
+PIECE_SIZE = 2 << 20
+"""Bytes of a list that are fetched at a time: where a fetch may be interrupted. Few, as some servers are slow."""
 
 BATCH_SIZE = 5_000
 """Numbers that one worker looks up and deflates into one slice."""
 
-MAX_ATTEMPTS = 5
-"""How often a list is fetched anew because it changed meanwhile."""
+PAUSES = (10, 20, 40, 80)
+"""Seconds before a list that changed meanwhile is fetched anew: the receiver may just be writing it."""
 
 
 class ListRules(NamedTuple):
@@ -55,6 +57,7 @@ class ListReader:
         rules: ListRules,
         clock: Callable[[], datetime],
         has_time: HasTime,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._plan = plan
         self._receiver = receiver
@@ -63,6 +66,7 @@ class ListReader:
         self._rules = rules
         self._clock = clock
         self._has_time = has_time
+        self._pause = pause
 
     def read(self, connect: Connect) -> bool:
         """Go on reading; True when every list of the run was read or refused.
@@ -119,32 +123,51 @@ class ListReader:
         return state["phase"] in {"refused", "reported"} or self._has_time()
 
     def _fetch(self, folder: Folder, on_behalf_of: str, state: dict[str, Any]) -> bool:
-        """Copy the rest of a list; True when the copy is whole. One that changes under our hands is copied anew."""
+        """Copy the rest of a list; True when the copy is whole and the list is still the same.
+
+        A list that changes under our hands is copied anew. It counts as the same when size and time are, and when a
+        second reading says the same: not every server tells the time, and none of less than a second.
+        """
         name, prefix = list_name(on_behalf_of), self._prefix(on_behalf_of)
         while True:
             file = self._listed(folder, name)
-            if state.get("file") != [file.size, file.modified]:
-                state["attempts"] = state.get("attempts", 0) + 1
-                if state["attempts"] > MAX_ATTEMPTS:
-                    raise SsnListError("SSN_LIST_UNREADABLE", f"{name} changed each time that it was read")
-                check_size(file.size)
-                self._store.delete_prefix(f"{prefix}list/")
-                state["file"] = [file.size, file.modified]
-                self._save(on_behalf_of, state)
-            pieces = len(list(self._store.keys(f"{prefix}list/")))
-            offset = pieces * PIECE_SIZE
+            if "pieces" not in state or state["file"] != [file.size, file.modified]:
+                file = self._begin_copy(folder, on_behalf_of, state)
+            pieces, compared = state["pieces"], state["compared"]
+            offset = PIECE_SIZE * (compared if (copied := PIECE_SIZE * len(pieces) >= file.size) else len(pieces))
             if offset >= file.size:
                 return True
             wanted = min(PIECE_SIZE, file.size - offset)
             piece = b"".join(self._reading(folder, name, offset, wanted))
-            if len(piece) == wanted:
-                self._store.put(f"{prefix}list/{pieces:05d}", piece)
+            digest = sha256(piece).hexdigest()
+            if copied:
+                same = digest == pieces[compared]
+                state["compared"] += 1
             else:
+                same = len(piece) == wanted
+                self._store.put(f"{prefix}list/{len(pieces):05d}", piece)
+                pieces.append(digest)
+            if not same:
                 state["file"] = None
+            self._save(on_behalf_of, state)
             if not self._has_time():
                 return False
 
-    def _listed(self, folder: Folder, name: str) -> Any:
+    def _begin_copy(self, folder: Folder, on_behalf_of: str, state: dict[str, Any]) -> RemoteFile:
+        """Forget what was copied of another version of a list; SsnListError when that has happened too often."""
+        name, attempt = list_name(on_behalf_of), state.get("attempts", 0)
+        if attempt > len(PAUSES):
+            raise SsnListError("SSN_LIST_UNREADABLE", f"{name} changed each time that it was read")
+        if attempt:
+            self._pause(PAUSES[attempt - 1])
+        file = self._listed(folder, name)
+        check_size(file.size)
+        self._store.delete_prefix(f"{self._prefix(on_behalf_of)}list/")
+        state |= {"attempts": attempt + 1, "file": [file.size, file.modified], "pieces": [], "compared": 0}
+        self._save(on_behalf_of, state)
+        return file
+
+    def _listed(self, folder: Folder, name: str) -> RemoteFile:
         file = folder.file(name)
         if file is None:
             raise SsnListError("SSN_LIST_NOT_FOUND", f"No file {name} in {folder.path}")
@@ -206,7 +229,7 @@ class ListReader:
             invalid=(state["invalid"], self._store.open(f"{prefix}invalid")),
             duplicates=(state["duplicates"], self._store.open(f"{prefix}duplicates")),
         )
-        _put_whole(folder, name.progress, report)
+        self._put_whole(folder, name.progress, report)
         state["phase"] = "reported"
         self._save(on_behalf_of, state)
         self._store.delete_prefix(f"{prefix}list/")
@@ -217,7 +240,7 @@ class ListReader:
         name = self._report_name(problem.on_behalf_of)
         reported = True
         try:
-            _put_whole(folder, name.failure, [failure_report(name, self._now(), problem)])
+            self._put_whole(folder, name.failure, [failure_report(name, self._now(), problem)])
         except ReceiverRefusedError:
             reported = False
         self._record(
@@ -252,20 +275,19 @@ class ListReader:
     def _report_name(self, on_behalf_of: str) -> ReportName:
         return ReportName(self._receiver, on_behalf_of, self._plan.month, self._plan.year)
 
+    def _put_whole(self, folder: Folder, name: str, pieces: Iterable[bytes]) -> None:
+        """Write a file that appears only when it is complete; no other run writes under the same name meanwhile."""
+        unfinished = f"{name}.{sha256(self._plan.run.encode()).hexdigest()[:16]}.part"
+        try:
+            folder.write(unfinished, 0, pieces)
+            folder.replace(unfinished, name)
+        except ReceiverRefusedError:
+            with suppress(ReceiverRefusedError, ReceiverUnavailableError):
+                folder.remove(unfinished)
+            raise
+
     def _now(self) -> str:
         return from_datetime(self._clock().replace(microsecond=0))
-
-
-def _put_whole(folder: Folder, name: str, pieces: Iterable[bytes]) -> None:
-    """Write a file that appears only when it is complete."""
-    unfinished = f"{name}.part"
-    try:
-        folder.write(unfinished, 0, pieces)
-        folder.replace(unfinished, name)
-    except ReceiverRefusedError:
-        with suppress(ReceiverRefusedError, ReceiverUnavailableError):
-            folder.remove(unfinished)
-        raise
 
 
 def _lines(entries: list[str]) -> bytes:

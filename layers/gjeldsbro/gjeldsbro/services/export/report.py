@@ -6,10 +6,14 @@ from typing import Any
 
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.services.export import places
+from gjeldsbro.services.export.deliver import figures_of
 from gjeldsbro.services.export.plan import Plan, blame
 from gjeldsbro.services.export.ports import ExportPartners, Store
 
 _DELIVERED = frozenset({"delivered", "already-delivered"})
+_UNCERTAIN = (
+    "the function ended when it gave the package its name: the next `gjeldsbro export run` finds out whether it did"
+)
 _NO_DELIVERY = frozenset({"UNKNOWN_ORGANIZATION", "INVALID_ORGANIZATION_NUMBER"})
 
 
@@ -27,10 +31,14 @@ def report_export(*, run: str, partners: ExportPartners, store: Store, now: date
         return _summary(store.get_json(key))
     outcomes = partners.outcomes(run)
     for receiver, on_behalf_of in plan.deliveries:
-        if places.subject(receiver, on_behalf_of) not in outcomes:
-            why = blame(outcomes.get(receiver)) or {"error": "NO_OUTCOME"}
+        outcome = outcomes.get(places.subject(receiver, on_behalf_of))
+        if outcome is None:
+            why = blame(outcomes.get(receiver)) or {
+                "error": "NO_OUTCOME",
+                "reason": "the run ended before it came to this delivery",
+            }
             plan.record(partners, receiver, on_behalf_of, "failed", now, **why)
-        _close(partners, plan, receiver, on_behalf_of)
+        _close(partners, plan, receiver, on_behalf_of, outcome or {}, now)
     deliveries = [outcome for subject, outcome in sorted(partners.outcomes(run).items()) if "#" in subject]
     report = {
         "run": run,
@@ -58,8 +66,23 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
     return {"run": report["run"], "reportKey": report["reportKey"], **counts}
 
 
-def _close(partners: ExportPartners, plan: Plan, receiver: str, on_behalf_of: str) -> None:
-    """A delivery that this run claimed and did not make counts as failed."""
+def _close(
+    partners: ExportPartners, plan: Plan, receiver: str, on_behalf_of: str, outcome: dict[str, Any], now: datetime
+) -> None:
+    """A delivery that this run claimed and did not make counts as failed.
+
+    One that it made is reported as made, also when the function died before it could say so. One of which that is
+    uncertain, because the function died when it gave the package its name, is left for the next run to find out.
+    """
     delivery = partners.delivery(receiver, on_behalf_of, plan.quarter) or {}
-    if delivery.get("state") == "delivering" and delivery.get("run") == plan.run:
-        partners.update_delivery(receiver, on_behalf_of, plan.quarter, plan.run, {**delivery, "state": "failed"})
+    if delivery.get("run") != plan.run:
+        return
+    if delivery["state"] == "delivered" and outcome.get("status") != "delivered":
+        plan.record(partners, receiver, on_behalf_of, "delivered", now, **figures_of(delivery))
+    if delivery["state"] == "delivering":
+        values = {**delivery, "state": "failed"}
+        if (delivery.get("publishing") or {}).get("run") == plan.run:
+            why = {"error": "UNCERTAIN", "reason": _UNCERTAIN}
+            plan.record(partners, receiver, on_behalf_of, "failed", now, **why)
+            values |= why
+        partners.update_delivery(receiver, on_behalf_of, plan.quarter, plan.run, values)

@@ -31,8 +31,8 @@ def record_failure(
     """Store the outcome ``failed`` for a subject of a flow; the rest of the run goes on.
 
     ``subject`` names a dataset (institution, provider), an institution with its ``datasets``, or for the export a
-    receiver, with or without onBehalfOf. ``error`` is what Step Functions caught: ``Error`` and ``Cause``. A dataset
-    that has an outcome of this run already keeps it.
+    receiver, with or without onBehalfOf. ``error`` is what Step Functions caught: ``Error`` and ``Cause``. What has an
+    outcome of this run already keeps it.
     """
     fields = reason_of(error)
     if flow == FLOW:
@@ -44,7 +44,8 @@ def record_failure(
         raise ConfigurationError("the subject of a failed export names a receiver")
     now = clock()
     result = {**values, "run": run, "status": "failed", "at": from_datetime(now), **fields}
-    records.put_outcome(run, "#".join(values.values()), result, now)
+    if "#".join(values.values()) not in records.outcomes(run):
+        records.put_outcome(run, "#".join(values.values()), result, now)
 
 
 def _fail(job: Job, fields: dict[str, str], records: NightRecords, now: datetime) -> None:
