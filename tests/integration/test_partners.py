@@ -1,7 +1,9 @@
 """The PartnerTable on moto: what is stored comes back, and leases and claims exclude each other."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,8 @@ from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import DatasetBusyError, DeliveryBusyError
-from gjeldsbro.services.ports import Dataset, DatasetTime, Institution, Lease, Provider, Receiver
+from gjeldsbro.services.night.leases import rested
+from gjeldsbro.services.ports import Dataset, DatasetTime, Institution, Provider, Receiver
 
 NOW = datetime(2026, 11, 22, 5, 5, tzinfo=UTC)
 INSTITUTION = "920013015"
@@ -70,7 +73,8 @@ def test_only_one_run_has_the_lease_of_a_dataset(partners: Partners) -> None:
     """A second run is refused while the lease lasts; the same run renews it; after its end anybody may take it."""
     first = partners.take_lease(INSTITUTION, PROVIDER, "run-1", NOW, 60)
 
-    assert first.lease == Lease("run-1", from_datetime(NOW + timedelta(seconds=60)))
+    assert first.lease is not None
+    assert (first.lease.run, first.lease.until) == ("run-1", from_datetime(NOW + timedelta(seconds=60)))
     with pytest.raises(DatasetBusyError):
         partners.take_lease(INSTITUTION, PROVIDER, "run-2", NOW + timedelta(seconds=60), 60)
     partners.take_lease(INSTITUTION, PROVIDER, "run-1", NOW + timedelta(seconds=30), 60)
@@ -79,6 +83,46 @@ def test_only_one_run_has_the_lease_of_a_dataset(partners: Partners) -> None:
     taken = partners.take_lease(INSTITUTION, PROVIDER, "run-2", NOW + timedelta(seconds=91), 60)
     assert taken.lease is not None
     assert taken.lease.run == "run-2"
+
+
+def test_an_earlier_invocation_of_the_same_run_changes_nothing_any_more(partners: Partners) -> None:
+    """The lease has a token for each invocation; it is contested until the earlier one, which did not end, must be."""
+    first = partners.take_lease(INSTITUTION, PROVIDER, "run-1", NOW, 60)
+    second = partners.take_lease(INSTITUTION, PROVIDER, "run-1", NOW + timedelta(seconds=10), 60)
+
+    assert first.lease is not None
+    assert second.lease is not None
+    assert second.lease.contested == first.lease.until
+    with pytest.raises(DatasetBusyError):
+        partners.update_dataset(first, "run-1", as_of="t1")
+    with pytest.raises(DatasetBusyError):
+        partners.remove_dataset(first, "run-1")
+    assert partners.update_dataset(second, "run-1", lease=rested(second.lease)).lease == rested(second.lease)
+    third = partners.take_lease(INSTITUTION, PROVIDER, "run-1", NOW + timedelta(seconds=61), 60)
+    assert third.lease is not None
+    assert third.lease.contested is None
+
+
+def test_an_update_that_the_client_repeats_has_happened(partners: Partners, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that breaks after the table has done its work: the lease is gone then, and all is well."""
+    dataset = partners.take_lease(INSTITUTION, PROVIDER, "run-1", NOW, 60)
+    client = partners._client
+    for name in ("update_item", "delete_item"):
+        once = getattr(client, name)
+
+        def twice(once: Callable[..., Any] = once, **request: Any) -> Any:
+            once(**request)
+            return once(**request)
+
+        monkeypatch.setattr(client, name, twice)
+
+    committed = partners.update_dataset(dataset, "run-1", as_of="t1", pending=None, lease=None)
+    assert (committed.as_of, committed.lease) == ("t1", None)
+    again = partners.take_lease(INSTITUTION, PROVIDER, "run-2", NOW, 60)
+    assert again.lease is not None
+    assert (again.lease.run, again.lease.contested) == ("run-2", None)
+    partners.remove_dataset(again, "run-2")
+    assert partners.datasets() == []
 
 
 def test_a_dataset_changes_only_under_the_runs_own_lease(partners: Partners) -> None:

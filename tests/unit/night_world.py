@@ -4,26 +4,27 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 from random import Random
+from threading import Semaphore, Thread, current_thread
 from typing import Any
 
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.dataset_index import INDEX_ROW_SIZE, KEY_SIZE, rows
 from gjeldsbro.domain.loans import content_digest, decode_loans
-from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import DatasetBusyError
 from gjeldsbro.services.night import plan, report
 from gjeldsbro.services.night.common import Job
 from gjeldsbro.services.night.fetch import Fetcher, fetch_pages
 from gjeldsbro.services.night.judge import judge_institution
+from gjeldsbro.services.night.leases import taken
 from gjeldsbro.services.night.load import Loader, load_dataset
 from gjeldsbro.services.night.ports import FetchedPage
-from gjeldsbro.services.ports import Dataset, DatasetKind, Institution, Lease, LookupMode, Provider
+from gjeldsbro.services.ports import Dataset, DatasetKind, Institution, LookupMode, Provider
 from gjeldsbro_population.identity import customer_ids
 
 FI = "920013015"
@@ -38,8 +39,11 @@ ASK = -1
 """In place of a balance: the register knows no loans of the customer, only that the institution is to be asked."""
 
 
-class DiedError(Exception):
-    """The function was ended right after a write."""
+FOREVER = 10**9
+
+
+class DiedError(BaseException):
+    """The function was ended right after a write: nothing of it, no handler of errors either, does anything more."""
 
 
 @lru_cache(maxsize=None)
@@ -77,17 +81,58 @@ def list_json(customers: Iterable[str], *, timestamp: str, institution: str = FI
 
 
 class Mortality:
-    """Counts writes and dies after the ``last`` one that it allows."""
+    """Counts writes and dies after the ``last`` one that it allows; ``pause`` is called before each call of a store."""
 
     def __init__(self) -> None:
         self.writes = 0
         self.last: int | None = None
+        self.pause: Callable[[], None] = lambda: None
 
     def wrote(self) -> None:
         """A write has happened."""
         self.writes += 1
         if self.last is not None and self.writes >= self.last:
             raise DiedError
+
+
+def in_turns(first: Callable[[], object], second: Callable[[], object], world: "World", turns: Iterable[int]) -> None:
+    """Run two functions side by side, as two invocations do: so many calls of the stores each, in turns.
+
+    ``turns`` are the lengths of the turns, ``first`` begins; after the last one each runs to its end, the one whose
+    turn it is first. What they raise is not heard: nobody listens to an invocation that was given up.
+    """
+    lengths = iter(turns)
+    batons = (Semaphore(0), Semaphore(0))
+    left = [next(lengths, FOREVER)]
+    ended = [False, False]
+
+    def hand_over(me: int) -> None:
+        left[0] = next(lengths, FOREVER)
+        batons[1 - me].release()
+
+    def step(me: int) -> None:
+        if left[0] == 0 and not ended[1 - me]:
+            hand_over(me)
+            batons[me].acquire()
+        left[0] -= 1
+
+    def run(me: int, work: Callable[[], object]) -> None:
+        batons[me].acquire()
+        try:
+            with suppress(Exception):
+                work()
+        finally:
+            ended[me] = True
+            hand_over(me)
+
+    threads = [Thread(target=run, args=(me, work)) for me, work in enumerate((first, second))]
+    world.mortality.pause = lambda: step(threads.index(current_thread()))
+    for thread in threads:
+        thread.start()
+    batons[0].release()
+    for thread in threads:
+        thread.join()
+    world.mortality.pause = lambda: None
 
 
 class MemoryObjects:
@@ -101,6 +146,7 @@ class MemoryObjects:
         self._mortality = mortality
 
     def put(self, key: str, data: bytes) -> None:
+        self._mortality.pause()
         self.stored[key] = data
         self._mortality.wrote()
 
@@ -111,15 +157,18 @@ class MemoryObjects:
         return json.loads(self.stored[key])
 
     def open(self, key: str, *, start: int = 0, chunk: int = 1 << 20) -> Iterator[bytes]:
+        self._mortality.pause()
         data = self.stored[key]
         for at in range(start, len(data), chunk):
             self.largest_read = max(self.largest_read, len(data[at : at + chunk]))
             yield data[at : at + chunk]
 
     def keys(self, prefix: str) -> Iterator[str]:
+        self._mortality.pause()
         yield from sorted(key for key in self.stored if key.startswith(prefix))
 
     def delete(self, keys: Iterable[str]) -> int:
+        self._mortality.pause()
         named = list(keys)
         for key in named:
             self.stored.pop(key, None)
@@ -152,12 +201,14 @@ class MemoryRecords:
         self._mortality = mortality
 
     def institution(self, institution: str) -> Institution | None:
+        self._mortality.pause()
         return self.of.get(institution)
 
     def institutions(self) -> list[Institution]:
         return [self.of[name] for name in sorted(self.of)]
 
     def drop_provider(self, institution: Institution, provider: str) -> bool:
+        self._mortality.pause()
         if self.of.get(institution.institution) != institution:
             return False
         remaining = tuple(kept for kept in institution.providers if kept.provider != provider)
@@ -169,21 +220,22 @@ class MemoryRecords:
         return True
 
     def dataset(self, institution: str, provider: str) -> Dataset:
+        self._mortality.pause()
         return self.held.get((institution, provider), Dataset(institution, provider))
 
     def datasets(self, institution: str | None = None) -> list[Dataset]:
+        self._mortality.pause()
         return [dataset for key, dataset in sorted(self.held.items()) if institution in {None, key[0]}]
 
     def take_lease(self, institution: str, provider: str, run: str, now: datetime, seconds: int) -> Dataset:
+        self._mortality.pause()
         dataset = self.dataset(institution, provider)
-        if dataset.lease and dataset.lease.run != run and dataset.lease.until >= from_datetime(now):
-            raise DatasetBusyError
-        lease = Lease(run, from_datetime(now + timedelta(seconds=seconds)))
-        self.held[institution, provider] = replace(dataset, lease=lease)
+        self.held[institution, provider] = replace(dataset, lease=taken(dataset.lease, run, now, seconds))
         self._mortality.wrote()
         return self.held[institution, provider]
 
     def update_dataset(self, dataset: Dataset, run: str, /, **changes: Any) -> Dataset:
+        self._mortality.pause()
         current = self._mine(dataset, run)
         defaults = {"customers": 0, "held": False}
         stored = {field: defaults.get(field) if value is None else _plain(value) for field, value in changes.items()}
@@ -192,21 +244,25 @@ class MemoryRecords:
         return self.held[dataset.institution, dataset.provider]
 
     def remove_dataset(self, dataset: Dataset, run: str) -> None:
+        self._mortality.pause()
         self._mine(dataset, run)
         del self.held[dataset.institution, dataset.provider]
         self._mortality.wrote()
 
     def _mine(self, dataset: Dataset, run: str) -> Dataset:
         current = self.dataset(dataset.institution, dataset.provider)
-        if current.lease is None or current.lease.run != run:
+        token = dataset.lease and dataset.lease.token
+        if current.lease is None or current.lease.run != run or current.lease.token != token:
             raise DatasetBusyError
         return current
 
     def put_outcome(self, run: str, subject: str, outcome: dict[str, Any], now: datetime) -> None:
+        self._mortality.pause()
         self.outcome_of[run, subject] = _plain(outcome)
         self._mortality.wrote()
 
     def outcomes(self, run: str) -> dict[str, dict[str, Any]]:
+        self._mortality.pause()
         return {subject: found for (of, subject), found in self.outcome_of.items() if of == run}
 
     def put_run(self, flow: str, run: str, values: dict[str, Any], now: datetime) -> None:
@@ -249,6 +305,7 @@ class RegisterView:
     ) -> int:
         count = 0
         for key, loans in rows:
+            self._register._mortality.pause()
             self._register.items[self._version, institution, provider, key] = loans
             self._register.puts += 1
             count += 1
@@ -258,6 +315,7 @@ class RegisterView:
     def delete_dataset_items(self, institution: str, provider: str, customer_keys: Iterable[bytes]) -> int:
         count = 0
         for key in customer_keys:
+            self._register._mortality.pause()
             self._register.items.pop((self._version, institution, provider, key), None)
             self._register.deletes += 1
             count += 1
@@ -265,6 +323,7 @@ class RegisterView:
         return count
 
     def delete_superseded_pushes(self, institution: str, provider: str, cover: str) -> int:
+        self._register._mortality.pause()
         gone = {push for push in self._register.pushes if push[:2] == (institution, provider) and push[2] <= cover}
         self._register.pushes -= gone
         self._register._mortality.wrote()
@@ -448,7 +507,8 @@ class World:
         assert self.index(provider) == self.digests(provider)
         dataset = self.dataset(provider)
         assert dataset.pending is None
-        assert dataset.lease is None
+        # Free; or a dead invocation, of which nobody knows that it is dead, keeps others away for a while.
+        assert dataset.lease is None or (dataset.lease.token, dataset.lease.until) == (None, dataset.lease.contested)
         assert dataset.fetch is None
         assert dataset.customers == sum(1 for balance in amounts.values() if balance)
         kept = [key for key in self.objects.keys("") if not key.startswith("reports/")]

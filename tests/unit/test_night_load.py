@@ -11,7 +11,7 @@ from tests.unit.night_world import FI, PROVIDER, PUSHER, SUCCESSOR, DiedError, W
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.errors import ConfigurationError
 from gjeldsbro.services.night import load
-from gjeldsbro.services.night.common import LEASE_SECONDS
+from gjeldsbro.services.night.leases import LEASE_SECONDS
 from gjeldsbro.services.ports import Lease, Provider
 
 A, B, C, D, E, F = people(6)
@@ -219,7 +219,7 @@ def test_another_run_cannot_write_while_a_lease_lasts_and_takes_over_after() -> 
     assert world.outcome("other")["reason"]
     world.assert_doubt_is_noted()
     assert world.register.puts == 3
-    world.now += timedelta(minutes=21)
+    world.now += timedelta(seconds=LEASE_SECONDS + 1)
     world.night("later", days=0)
     world.report("n2")
     world.assert_holds(SECOND)
@@ -230,7 +230,7 @@ def test_a_run_whose_lease_was_taken_over_writes_nothing_more() -> None:
     world = loaded_once()
     world.serve(SECOND)
     world.fetch("slow")
-    world.now += timedelta(minutes=21)
+    world.now += timedelta(seconds=LEASE_SECONDS + 1)
     world.serve(THIRD)
     world.fetch("quick")
     puts = world.register.puts

@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 from tests.unit.night_world import FI, PROVIDER, PUSHER, SUCCESSOR, DiedError, World, people
 
-from gjeldsbro.errors import ConfigurationError
+from gjeldsbro.errors import ConfigurationError, DatasetBusyError
 from gjeldsbro.services.night import plan, report
+from gjeldsbro.services.night.leases import LEASE_SECONDS
 from gjeldsbro.services.ports import Institution, Provider
 
 URL = "https://fi.example.no"
@@ -325,14 +326,25 @@ def test_a_failure_of_ours_is_recorded_with_its_reason_and_frees_the_dataset() -
 
 @pytest.mark.parametrize("error", ["States.Timeout", "Lambda.Unknown", "Sandbox.Timedout", "KeyError"])
 def test_a_function_that_was_cut_off_keeps_its_lease(error) -> None:
-    """It may still be at work somewhere; and what a foreign error says is not repeated."""
+    """It may still be at work somewhere, but can change the record no more; and a foreign error is not quoted."""
     world = World()
     world.serve(some(5))
     world.fetch("n2")
+    cut_off = world.records.take_lease(FI, PROVIDER, "n2", world.now, LEASE_SECONDS)
     fail(world, SUBJECT, error, json.dumps({"errorMessage": f"{people(1)[0]}"}))
-    assert world.dataset().lease is not None
+    lease = world.dataset().lease
+    assert lease is not None
+    assert (lease.token, lease.until) == (None, cut_off.lease.until)
+    with pytest.raises(DatasetBusyError):
+        world.records.update_dataset(cut_off, "n2", index="another")
     assert world.outcome("n2")["reason"] == error
     assert people(1)[0] not in repr(world.records.outcome_of)
+    world.night("other", days=0)
+    assert world.outcome("other")["status"] == "busy"
+    world.now += timedelta(seconds=LEASE_SECONDS)
+    world.night("later", days=0)
+    world.objects.delete_prefix("runs/")
+    world.assert_holds(some(5))
 
 
 def test_a_failure_after_the_commit_does_not_hide_the_success() -> None:

@@ -86,7 +86,7 @@ def test_a_lookup_ends_before_the_api_gives_up() -> None:
 
 def test_a_lease_outlives_every_function() -> None:
     """A dataset's lease is longer than any invocation (decision 5), so that two runs never write side by side."""
-    from gjeldsbro.services.night.common import LEASE_SECONDS
+    from gjeldsbro.services.night.leases import LEASE_SECONDS
 
     assert max(function["Timeout"] for function in functions().values()) < LEASE_SECONDS
 

@@ -32,6 +32,7 @@ from gjeldsbro.adapters.aws import from_item, to_item
 from gjeldsbro.adapters.partner_items import DATASET_NAMES, dataset_of, institution_of, lender_of, receiver_of
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import DatasetBusyError, DeliveryBusyError
+from gjeldsbro.services.night.leases import taken
 from gjeldsbro.services.ports import Dataset, DatasetTime, Institution, Lease, Lender, Receiver
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ OUTCOME_RETENTION = timedelta(days=90)
 RUN_RETENTION = timedelta(days=400)
 PUSHED_RETENTION = timedelta(days=400)
 TRAIL_RETENTION = timedelta(days=5 * 365)
+
+LEASE_TRIES = 5
+"""Reading a lease and taking it are two calls; so often it may change between them."""
 
 
 class Partners:
@@ -166,44 +170,49 @@ class Partners:
         return times
 
     def take_lease(self, institution: str, provider: str, run: str, now: datetime, seconds: int) -> Dataset:
-        """Take, or renew, the right to work on a dataset; only one run has it at a time.
+        """Take the right to work on a dataset, for this invocation of ``run`` (see services.night.leases).
 
         Raises DatasetBusyError while another run has it.
         """
-        try:
-            answer = self._client.update_item(
-                TableName=self._table,
-                Key=to_item({"pk": "DATASET", "sk": f"{institution}#{provider}"}),
-                UpdateExpression="SET lease = :lease",
-                ConditionExpression="attribute_not_exists(lease) OR lease.run = :run OR lease.#until < :now",
-                ExpressionAttributeNames={"#until": "until"},
-                ExpressionAttributeValues=to_item(
-                    {
-                        ":lease": {"run": run, "until": from_datetime(now + timedelta(seconds=seconds))},
-                        ":run": run,
-                        ":now": from_datetime(now),
-                    },
-                ),
-                ReturnValues="ALL_NEW",
-            )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            raise DatasetBusyError(f"another run works on the dataset of {institution} from {provider}") from None
-        return dataset_of(from_item(answer["Attributes"]))
+        lease: Lease | None = None
+        for _ in range(LEASE_TRIES):
+            dataset = self.dataset(institution, provider)
+            held = dataset.lease
+            if lease is not None and held == lease:
+                return dataset  # it was ours before the client repeated the call
+            lease = taken(held, run, now, seconds)
+            values = {":lease": _lease_values(lease)}
+            if held is not None:
+                values[":seen"] = _lease_values(held)
+            try:
+                answer = self._client.update_item(
+                    TableName=self._table,
+                    Key=to_item({"pk": "DATASET", "sk": f"{institution}#{provider}"}),
+                    UpdateExpression="SET lease = :lease",
+                    ConditionExpression="attribute_not_exists(lease)" if held is None else "lease = :seen",
+                    ExpressionAttributeValues=to_item(values),
+                    ReturnValues="ALL_NEW",
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                continue  # somebody took it or gave it back in between
+            return dataset_of(from_item(answer["Attributes"]))
+        raise DatasetBusyError(f"others take the dataset of {institution} from {provider} at the same time")
 
     def update_dataset(self, dataset: Dataset, run: str, /, **changes: Any) -> Dataset:
-        """Change fields of a dataset in one write, on the condition that ``run`` still has the lease.
+        """Change fields of a dataset in one write, while ``run`` has the lease under the token that ``dataset`` shows.
 
-        ``changes`` are fields of Dataset; None removes one. Raises DatasetBusyError when the lease is another run's.
+        ``changes`` are fields of Dataset; None removes one. Raises DatasetBusyError when the lease is another run's, or
+        another invocation's.
         """
-        sets, removes, names = [], [], {"#run": "run"}
-        values: dict[str, Any] = {":owner": run}
+        sets, removes = [], []
+        condition, names, values = _owned(dataset, run)
         for number, (field, value) in enumerate(changes.items()):
             names[f"#f{number}"] = DATASET_NAMES[field]
             if value is None:
                 removes.append(f"#f{number}")
             else:
                 sets.append(f"#f{number} = :f{number}")
-                values[f":f{number}"] = {"run": value.run, "until": value.until} if isinstance(value, Lease) else value
+                values[f":f{number}"] = _lease_values(value) if isinstance(value, Lease) else value
         expression = f"SET {', '.join(sets)} " if sets else ""
         expression += f"REMOVE {', '.join(removes)}" if removes else ""
         try:
@@ -211,31 +220,32 @@ class Partners:
                 TableName=self._table,
                 Key=to_item({"pk": "DATASET", "sk": f"{dataset.institution}#{dataset.provider}"}),
                 UpdateExpression=expression,
-                ConditionExpression="lease.#run = :owner",
+                ConditionExpression=condition,
                 ExpressionAttributeNames=names,
                 ExpressionAttributeValues=to_item(values),
                 ReturnValues="ALL_NEW",
             )
         except self._client.exceptions.ConditionalCheckFailedException:
-            raise DatasetBusyError(
-                f"the dataset of {dataset.institution} from {dataset.provider} is no longer this run's",
-            ) from None
+            current = self.dataset(dataset.institution, dataset.provider)
+            if "lease" in changes and all(getattr(current, name) == value for name, value in _fields(changes)):
+                return current  # it was changed before the client repeated the call
+            raise _not_ours(dataset) from None
         return dataset_of(from_item(answer["Attributes"]))
 
     def remove_dataset(self, dataset: Dataset, run: str) -> None:
-        """Forget a dataset whose items are gone, on the condition that ``run`` has the lease."""
+        """Forget a dataset whose items are gone, on the same condition as ``update_dataset``."""
+        condition, names, values = _owned(dataset, run)
         try:
             self._client.delete_item(
                 TableName=self._table,
                 Key=to_item({"pk": "DATASET", "sk": f"{dataset.institution}#{dataset.provider}"}),
-                ConditionExpression="lease.#run = :owner",
-                ExpressionAttributeNames={"#run": "run"},
-                ExpressionAttributeValues=to_item({":owner": run}),
+                ConditionExpression=condition,
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=to_item(values),
             )
         except self._client.exceptions.ConditionalCheckFailedException:
-            raise DatasetBusyError(
-                f"the dataset of {dataset.institution} from {dataset.provider} is no longer this run's",
-            ) from None
+            if self._get("DATASET", f"{dataset.institution}#{dataset.provider}") is not None:
+                raise _not_ours(dataset) from None
 
     def record_push(self, institution: str, provider: str, now: datetime) -> None:
         """Remember when a provider last pushed for an institution."""
@@ -415,6 +425,29 @@ class Partners:
 
 def _values(item: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in item.items() if name not in {"pk", "sk", "expires"}}
+
+
+def _lease_values(lease: Lease) -> dict[str, Any]:
+    return {name: value for name, value in vars(lease).items() if value is not None}
+
+
+def _owned(dataset: Dataset, run: str) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """The condition, its names and its values: the lease is ``run``'s, and this invocation's."""
+    names, values = {"#run": "run", "#token": "token"}, {":owner": run}
+    if dataset.lease is None or dataset.lease.token is None:
+        return "lease.#run = :owner AND attribute_not_exists(lease.#token)", names, values
+    return "lease.#run = :owner AND lease.#token = :token", names, {**values, ":token": dataset.lease.token}
+
+
+def _not_ours(dataset: Dataset) -> DatasetBusyError:
+    return DatasetBusyError(f"the dataset of {dataset.institution} from {dataset.provider} is now worked on by another")
+
+
+def _fields(changes: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of Dataset after ``changes``, in which None stands for a field's default."""
+    defaults = {"customers": 0, "held": False}
+    for field, value in changes.items():
+        yield field, defaults.get(field) if value is None else value
 
 
 def _institution_values(institution: Institution) -> dict[str, Any]:

@@ -105,10 +105,16 @@ class Receiver:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right of one run to work on a dataset until a point in time (fixed form, see domain.timestamps)."""
+    """The right of one run to work on a dataset until a point in time (fixed form, see domain.timestamps).
+
+    ``token`` is that of the invocation at work, None between two of them. ``contested`` is until when an earlier
+    invocation of the run, which never said that it has ended, may still write to the register (services.night.leases).
+    """
 
     run: str
     until: str
+    token: str | None = None
+    contested: str | None = None
 
 
 @dataclass(frozen=True)

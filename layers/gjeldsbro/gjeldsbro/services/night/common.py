@@ -1,19 +1,18 @@
 """What the steps of the night share: names of objects, the lease, outcomes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from gjeldsbro.domain.timestamps import from_datetime
-from gjeldsbro.errors import Violation
+from gjeldsbro.errors import DatasetBusyError, Violation
+from gjeldsbro.services.night.leases import LEASE_SECONDS, released, rested
 from gjeldsbro.services.night.ports import NightRecords, Objects
 from gjeldsbro.services.ports import Dataset
 
 FLOW = "nightly"
-
-LEASE_SECONDS = 20 * 60
-"""Longer than the longest function (15 minutes): while a function may still be writing, its lease has not run out."""
 
 VIOLATIONS_SHOWN = 20
 """Places that an outcome names; beyond them it gives their number."""
@@ -47,11 +46,6 @@ class Job:
         return f"{self.folder}dataset.rows"
 
     @property
-    def index_key(self) -> str:
-        """The index, once this run's dataset is accepted."""
-        return f"{self.index_folder}{self.run}.idx"
-
-    @property
     def index_folder(self) -> str:
         """Where the dataset's indexes are: one, but for the moment of a switch."""
         return f"index/{self.institution}/{self.provider}/"
@@ -61,18 +55,30 @@ class Job:
         """Where lists of customers about to change are: one, and only while a load is unfinished."""
         return f"pending/{self.institution}/{self.provider}/"
 
-    def rows_key(self, page: int) -> str:
-        """A page's rows."""
-        return f"{self.folder}pages/{page:05d}.idx"
+    def rows_key(self, page: int, by: str) -> str:
+        """A page's rows, as the invocation with the token ``by`` fetched it."""
+        return f"{self.folder}pages/{page:05d}{by and '-'}{by}.idx"
 
-    def records_key(self, page: int) -> str:
-        """A page's records."""
-        return f"{self.folder}pages/{page:05d}.rec"
+    def records_key(self, page: int, by: str) -> str:
+        """A page's records, likewise."""
+        return f"{self.folder}pages/{page:05d}{by and '-'}{by}.rec"
 
 
 def run_folder(run: str) -> str:
     """Where a run's working files are."""
     return f"runs/nightly/{run}/"
+
+
+def fetched_by(cursor: dict[str, Any], pages: int) -> list[str]:
+    """For each page of a fetch, the token of the invocation that stored it.
+
+    Two invocations of a run may fetch the same page, at two times; the records of the one never stand under rows of the
+    other. A cursor says from which page on an invocation stored them.
+    """
+    tokens = [""] * pages
+    for first, token in cursor.get("storedBy", ()):
+        tokens[first:] = [token] * (pages - first)
+    return tokens
 
 
 def manifest_key(run: str) -> str:
@@ -102,6 +108,30 @@ def refusal(violations: list[Violation], total: int) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def leased(job: Job, records: NightRecords, clock: Clock) -> Iterator[Dataset]:
+    """The dataset, while this invocation works on it and no other does.
+
+    Raises DatasetBusyError while another run has it. The end of the block, also by an error, tells the run's next
+    invocation that this one writes nothing more; one that is killed cannot tell, and the lease is contested then.
+    """
+    dataset = records.take_lease(job.institution, job.provider, job.run, clock(), LEASE_SECONDS)
+    assert dataset.lease is not None
+    try:
+        yield dataset
+    except Exception:
+        with suppress(Exception):  # the error that ends the block is the one to tell
+            _rest(dataset, job, records)
+        raise
+    _rest(dataset, job, records)
+
+
+def _rest(dataset: Dataset, job: Job, records: NightRecords) -> None:
+    assert dataset.lease is not None
+    with suppress(DatasetBusyError):  # the work is done and the lease given back, or another invocation has it
+        records.update_dataset(dataset, job.run, lease=rested(dataset.lease))
+
+
 def close(
     job: Job,
     dataset: Dataset,
@@ -112,14 +142,22 @@ def close(
     now: datetime,
     held: bool | None = None,
 ) -> None:
-    """End this run's work on a dataset without taking it: outcome, files, lease. The register is left as it is."""
+    """End this run's work on a dataset without taking it: record, outcome, files. The register is left as it is.
+
+    The record first: an invocation that is no longer the run's last may neither report nor delete anything.
+    """
+    changes = {} if held is None else {"held": held}
+    records.update_dataset(dataset, job.run, lease=released(dataset.lease, now), fetch=None, last_run=result, **changes)
+    after_close(job, result, records=records, objects=objects, now=now)
+
+
+def is_closed(job: Job, dataset: Dataset) -> bool:
+    """Whether the run has ended its work on the dataset; an earlier call may have died before it told."""
+    begun = dataset.fetch is not None and dataset.fetch["run"] == job.run
+    return not begun and dataset.last_run is not None and dataset.last_run["run"] == job.run
+
+
+def after_close(job: Job, result: dict[str, Any], *, records: NightRecords, objects: Objects, now: datetime) -> None:
+    """What follows the end of the work on a dataset; all of it may be done twice."""
     records.put_outcome(job.run, job.subject, result, now)
     objects.delete_prefix(job.folder)
-    records.update_dataset(
-        dataset,
-        job.run,
-        lease=None,
-        fetch=None,
-        last_run=result,
-        **({} if held is None else {"held": held}),
-    )

@@ -6,7 +6,8 @@ each of them is stored without loans, which says "customer, ask"; a page's custo
 """
 
 import re
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import batched
 from typing import Any
 
@@ -21,15 +22,19 @@ from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import ConfigurationError, DatasetBusyError, DatasetRefusedError, Violation
 from gjeldsbro.log import logger
 from gjeldsbro.services.night.common import (
-    LEASE_SECONDS,
     VIOLATIONS_SHOWN,
     Clock,
     Job,
     Remaining,
+    after_close,
     close,
+    fetched_by,
+    is_closed,
+    leased,
     outcome,
     refusal,
 )
+from gjeldsbro.services.night.leases import released
 from gjeldsbro.services.night.ports import NightRecords, Objects, PageSource
 from gjeldsbro.services.ports import Dataset, DatasetKind, Provider
 
@@ -91,12 +96,18 @@ class _Cursor:
     latest: str = ""
     violations: list[list[str]] | None = None
     totalViolations: int = 0  # noqa: N815 - as above
+    storedBy: list[list[Any]] = field(default_factory=list)  # noqa: N815 - as above; see fetched_by
 
     def refuse(self, violations: list[Violation], total: int) -> None:
         kept = self.violations or []
         kept += [list(violation) for violation in violations[: VIOLATIONS_SHOWN - len(kept)]]
         self.violations = kept
         self.totalViolations += total
+
+    def store_as(self, token: str) -> None:
+        """Have the next page stored by the invocation with that token."""
+        if not self.storedBy or self.storedBy[-1][1] != token:
+            self.storedBy = [*self.storedBy, [self.nextPage, token]]
 
     def stored(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if value is not None}
@@ -109,12 +120,23 @@ def fetch_pages(job: Job, action: str, tools: Fetcher) -> bool:
     busy because another run works on it. Raises InstitutionUnavailableError, or ConfigurationError when the provider is
     not set up for datasets any more.
     """
-    try:
-        dataset = tools.records.take_lease(job.institution, job.provider, job.run, tools.clock(), LEASE_SECONDS)
-    except DatasetBusyError:
+    with ExitStack() as stack:
+        try:
+            dataset = stack.enter_context(leased(job, tools.records, tools.clock))
+        except DatasetBusyError:
+            now = tools.clock()
+            busy = outcome(job, "busy", now, reason="another run works on this dataset")
+            tools.records.put_outcome(job.run, job.subject, busy, now)
+            return True
+        return _fetch(job, action, dataset, tools)
+
+
+def _fetch(job: Job, action: str, dataset: Dataset, tools: Fetcher) -> bool:
+    if is_closed(job, dataset):
+        assert dataset.last_run is not None
         now = tools.clock()
-        busy = outcome(job, "busy", now, reason="another run works on this dataset")
-        tools.records.put_outcome(job.run, job.subject, busy, now)
+        tools.records.update_dataset(dataset, job.run, lease=released(dataset.lease, now))
+        after_close(job, dataset.last_run, records=tools.records, objects=tools.objects, now=now)
         return True
     if dataset.fetch is not None and dataset.fetch["run"] == job.run:
         cursor = _Cursor(**dataset.fetch)
@@ -149,6 +171,8 @@ def _fetch_missing(job: Job, cursor: _Cursor, dataset: Dataset, tools: Fetcher) 
     while cursor.nextPage < cursor.pages and cursor.totalViolations < VIOLATIONS_SHOWN:
         if cursor.nextPage > began_at and tools.remaining() < PAGE_SECONDS + RESERVE_SECONDS:
             return False
+        assert dataset.lease is not None
+        cursor.store_as(dataset.lease.token or "")
         try:
             fetch_next(job, cursor, provider, tools)
         except DatasetRefusedError as exc:
@@ -206,15 +230,15 @@ def _fetch_list(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) -
         return
     cursor.customers = cursor.withLoans = len(result.customers)
     cursor.earliest = cursor.latest = result.timestamp
-    cursor.pages = 1
+    cursor.pages, by = 1, cursor.storedBy[-1][1]
     for part, customers in enumerate(batched(result.customers, LIST_PART, strict=False)):
         cursor.pages = part + 1
         keys = map(tools.hash_key.customer_key, customers)
         page_rows, records = page_files((key, _NO_LOANS_DIGEST, key + _NO_LOANS) for key in keys)
-        tools.objects.put(job.records_key(part), records)
-        tools.objects.put(job.rows_key(part), page_rows)
+        tools.objects.put(job.records_key(part, by), records)
+        tools.objects.put(job.rows_key(part, by), page_rows)
     if not result.customers:
-        tools.objects.put(job.rows_key(0), b"")
+        tools.objects.put(job.rows_key(0, by), b"")
     cursor.nextPage = cursor.pages - 1
 
 
@@ -237,14 +261,16 @@ def _keep(job: Job, cursor: _Cursor, customers: list[CustomerLoans], tools: Fetc
         cursor.latest = max(cursor.latest, *times)
     cursor.customers += len(found)
     page_rows, records = page_files(found)
-    tools.objects.put(job.records_key(page), records)
-    tools.objects.put(job.rows_key(page), page_rows)
+    by = cursor.storedBy[-1][1]
+    tools.objects.put(job.records_key(page, by), records)
+    tools.objects.put(job.rows_key(page, by), page_rows)
 
 
 def _merge(job: Job, cursor: _Cursor, tools: Fetcher) -> None:
     duplicates = Duplicates(VIOLATIONS_SHOWN)
     chunk = max(1 << 16, min(1 << 20, _CHUNK_BUDGET // cursor.pages))
-    pages = [rows(tools.objects.open(job.rows_key(page), chunk=chunk), PAGE_ROW_SIZE) for page in range(cursor.pages)]
+    keys = [job.rows_key(page, by) for page, by in enumerate(fetched_by(vars(cursor), cursor.pages))]
+    pages = [rows(tools.objects.open(key, chunk=chunk), PAGE_ROW_SIZE) for key in keys]
     with tools.objects.writer(job.dataset_key) as writer:
         for block in blocks(merge_pages(pages, duplicates)):
             writer.write(block)

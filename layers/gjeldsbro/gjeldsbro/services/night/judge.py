@@ -1,8 +1,11 @@
 """Decides which of an institution's fetched datasets may be loaded (design decision 6)."""
 
+from contextlib import ExitStack
+
 from gjeldsbro.errors import ConfigurationError, DatasetBusyError
 from gjeldsbro.log import logger
-from gjeldsbro.services.night.common import LEASE_SECONDS, Clock, Job, close, outcome
+from gjeldsbro.services.night.common import Clock, Job, after_close, close, leased, outcome
+from gjeldsbro.services.night.leases import released
 from gjeldsbro.services.night.ports import NightRecords, Objects
 from gjeldsbro.services.ports import Dataset, Institution
 
@@ -31,20 +34,38 @@ def judge_institution(
     if known is None:
         raise ConfigurationError("the institution is no longer set up")
     datasets = {dataset.provider: dataset for dataset in records.datasets(institution)}
-    fetched = {}
-    for provider in providers:
-        dataset = datasets.get(provider)
-        if dataset is not None and _is_ready(dataset, run):
-            try:
-                dataset = records.take_lease(institution, provider, run, clock(), LEASE_SECONDS)
-            except DatasetBusyError:
-                _busy(Job(run, institution, provider), records, clock)
-                continue
-            if _is_ready(dataset, run):
-                fetched[provider] = dataset
-            else:  # another run took it when our lease had run out, and has finished
-                records.update_dataset(dataset, run, lease=None)
-                _busy(Job(run, institution, provider), records, clock)
+    with ExitStack() as leases:
+        fetched = {}
+        for provider in providers:
+            dataset, job = datasets.get(provider), Job(run, institution, provider)
+            if dataset is not None and _is_ready(dataset, run):
+                try:
+                    dataset = leases.enter_context(leased(job, records, clock))
+                except DatasetBusyError:
+                    _busy(job, records, clock)
+                    continue
+                if _is_ready(dataset, run):
+                    fetched[provider] = dataset
+                else:  # another run took it when our lease had run out, and has finished
+                    records.update_dataset(dataset, run, lease=released(dataset.lease, clock()))
+                    _busy(job, records, clock)
+            elif dataset is not None and _was_held(dataset, run):  # an earlier call died before it told
+                assert dataset.last_run is not None
+                after_close(job, dataset.last_run, records=records, objects=objects, now=clock())
+        return _judge(run, known, datasets, fetched, hold=hold, records=records, objects=objects, clock=clock)
+
+
+def _judge(
+    run: str,
+    known: Institution,
+    datasets: dict[str, Dataset],
+    fetched: dict[str, Dataset],
+    *,
+    hold: bool,
+    records: NightRecords,
+    objects: Objects,
+    clock: Clock,
+) -> dict[str, list[dict[str, str]]]:
     before = sum(dataset.customers for dataset in datasets.values())
     now = before + sum(_change(dataset, known, fetched) for dataset in fetched.values())
     begun = next((dataset.last_run for dataset in datasets.values() if _was_held(dataset, run)), None)
@@ -52,7 +73,7 @@ def judge_institution(
         before, now = begun["customersBefore"], begun["customersNow"]
     if hold and before >= SMALL_SET and (before - now) * 100 > known.max_shrink_percent * before:
         for dataset in fetched.values():
-            job = Job(run, institution, dataset.provider)
+            job = Job(run, known.institution, dataset.provider)
             counted = "customers with loans" if _is_of_loans(dataset) else "customers"
             reason = f"{counted}: {now} after {before}, more than {known.max_shrink_percent} % fewer"
             at = clock()
@@ -62,7 +83,7 @@ def judge_institution(
         return {"datasets": [], "withdrawals": []}
     steps: dict[str, list[dict[str, str]]] = {"datasets": [], "withdrawals": []}
     for provider, dataset in fetched.items():
-        step = {"run": run, "institution": institution, "provider": provider}
+        step = {"run": run, "institution": known.institution, "provider": provider}
         steps["withdrawals" if _withdraws(dataset) else "datasets"].append(step)
     return steps
 

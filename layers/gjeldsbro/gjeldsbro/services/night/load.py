@@ -6,7 +6,7 @@ comes later, a retry or the next night, finds either the old record and the list
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import batched
@@ -30,7 +30,18 @@ from gjeldsbro.domain.timestamps import to_datetime
 from gjeldsbro.errors import ConfigurationError, DatasetBusyError
 from gjeldsbro.log import logger
 from gjeldsbro.services.customer_lookup import dataset_times
-from gjeldsbro.services.night.common import LEASE_SECONDS, Clock, Job, Remaining, close, outcome
+from gjeldsbro.services.night.common import (
+    Clock,
+    Job,
+    Remaining,
+    after_close,
+    close,
+    fetched_by,
+    is_closed,
+    leased,
+    outcome,
+)
+from gjeldsbro.services.night.leases import released
 from gjeldsbro.services.night.ports import NightRecords, Objects
 from gjeldsbro.services.ports import Dataset, Institution
 
@@ -85,25 +96,46 @@ def load_dataset(job: Job, tools: Loader) -> bool:
     only an operator can bring back, StoreUnavailableError when a retry may succeed.
     """
     dataset = tools.records.dataset(job.institution, job.provider)
-    if dataset.fetch is None or dataset.fetch["run"] != job.run or not dataset.fetch["ready"]:
-        if dataset.run == job.run and dataset.last_run is not None and dataset.last_run["run"] == job.run:
-            # An earlier call died between the commit and its end. A run that has come since does the sweep itself.
-            with suppress(DatasetBusyError):
-                dataset = tools.records.take_lease(job.institution, job.provider, job.run, tools.clock(), LEASE_SECONDS)
-                _sweep(job, dataset, tools.objects)
-                dataset = tools.records.update_dataset(dataset, job.run, lease=None)
-            assert dataset.last_run is not None
-            _finish(job, dataset.last_run, tools)
+    if not _is_ready(job, dataset):
+        if is_closed(job, dataset):
+            _end_again(job, dataset, tools)
         return True
-    try:
-        dataset = tools.records.take_lease(job.institution, job.provider, job.run, tools.clock(), LEASE_SECONDS)
-    except DatasetBusyError:
-        now = tools.clock()
-        tools.records.put_outcome(
-            job.run, job.subject, outcome(job, "busy", now, reason="another run works on it"), now
-        )
-        return True
-    return _Load(job, dataset, tools).go_on()
+    with ExitStack() as stack:
+        try:
+            dataset = stack.enter_context(leased(job, tools.records, tools.clock))
+        except DatasetBusyError:
+            _busy(job, tools)
+            return True
+        if _is_ready(job, dataset):
+            return _Load(job, dataset, tools).go_on()
+        dataset = tools.records.update_dataset(dataset, job.run, lease=released(dataset.lease, tools.clock()))
+    if is_closed(job, dataset):
+        _end_again(job, dataset, tools)
+    else:
+        _busy(job, tools)
+    return True
+
+
+def _is_ready(job: Job, dataset: Dataset) -> bool:
+    return dataset.fetch is not None and dataset.fetch["run"] == job.run and bool(dataset.fetch["ready"])
+
+
+def _busy(job: Job, tools: Loader) -> None:
+    now = tools.clock()
+    tools.records.put_outcome(job.run, job.subject, outcome(job, "busy", now, reason="another run works on it"), now)
+
+
+def _end_again(job: Job, dataset: Dataset, tools: Loader) -> None:
+    """What follows the end of the work on a dataset, when an earlier call of the run died before it was done."""
+    assert dataset.last_run is not None
+    if dataset.run != job.run:
+        after_close(job, dataset.last_run, records=tools.records, objects=tools.objects, now=tools.clock())
+        return
+    with suppress(DatasetBusyError), leased(job, tools.records, tools.clock) as mine:  # busy: another run sweeps
+        found = _stored(job, tools.objects)
+        now_it_is = tools.records.update_dataset(mine, job.run, lease=released(mine.lease, tools.clock()))
+        _sweep(found, now_it_is, tools.objects)
+    _finish(job, dataset.last_run, tools)
 
 
 class _Load:
@@ -154,7 +186,7 @@ class _Load:
         if position == total:
             return True
         register = self.tools.register(version)
-        records = _Records(self.job, int(self.cursor["pages"]), self.tools.objects)
+        records = _Records(self.job, self.cursor, self.tools.objects)
         began_at = position
         pending = self.stored(self.dataset.pending, PENDING_ROW_SIZE, start=position)
         for stride in batched(pending, STRIDE, strict=False):
@@ -179,7 +211,8 @@ class _Load:
     def plan(self, phase: str, version: str, dataset_key: str | None) -> None:
         """Compare with what the register shows, store the new index and the pending list, and point to the list."""
         job, dataset, objects = self.job, self.dataset, self.tools.objects
-        _sweep(job, dataset, objects)
+        assert dataset.lease is not None
+        name = f"{phase}-{dataset.lease.token}"
         full = self.is_full()
         steps = compare(
             self.stored(dataset.index, INDEX_ROW_SIZE),
@@ -189,8 +222,8 @@ class _Load:
         )
         counts = dict.fromkeys((kind.value for kind in Kind), 0)
         size = 0
-        pending_key = f"{job.pending_folder}{phase}.keys"
-        with objects.writer(f"{job.index_folder}{phase}.idx") as index, objects.writer(pending_key) as pending:
+        index_key, pending_key = f"{job.index_folder}{name}.idx", f"{job.pending_folder}{name}.keys"
+        with objects.writer(index_key) as index, objects.writer(pending_key) as pending:
             for some in batched(steps, _STEPS_AT_ONCE, strict=False):
                 index.write(b"".join([step.index_row for step in some]))
                 changing = b"".join([step.pending_row for step in some])
@@ -199,10 +232,10 @@ class _Load:
                 for step in some:
                     counts[step.kind.value] += 1
         counts["pending"] = size // PENDING_ROW_SIZE
-        left_over = dataset.pending
-        cursor = {**self.cursor, "phase": phase, "position": 0, "counts": counts, "full": full}
+        found = _stored(job, objects)
+        cursor = {**self.cursor, "phase": phase, "index": index_key, "position": 0, "counts": counts, "full": full}
         self.update(pending=pending_key if size else None, key_version=version, fetch=cursor)
-        objects.delete([key for key in (left_over, None if size else pending_key) if key is not None])
+        _sweep(found, self.dataset, objects)
 
     def is_full(self) -> bool:
         """Whether everything is written today: on the dataset's own weekday, so that a night takes a seventh of all."""
@@ -239,14 +272,14 @@ class _Load:
         superseded = [key for key in (dataset.index, dataset.pending) if key is not None]
         self.update(
             run=self.job.run,
-            index=self.job.index_key,
+            index=cursor.get("index") or f"{self.job.index_folder}{self.job.run}.idx",  # as it was named before
             as_of=as_of,
             fetch_start=cursor["start"],
             key_version=self.tools.key_version,
             customers=cursor["withLoans"],
             full_at=cursor["start"] if cursor["full"] else dataset.full_at,
             pending=None,
-            lease=None,
+            lease=released(dataset.lease, now),
             fetch=None,
             held=False,
             last_run=result,
@@ -299,11 +332,17 @@ class _Load:
         register = self.tools.register(self.tools.key_version)
         register.delete_superseded_pushes(job.institution, job.provider, _FOREVER)
         now = self.tools.clock()
-        records.put_outcome(job.run, job.subject, self.loaded(now, withdrawn=True), now)
+        result = self.loaded(now, withdrawn=True)
+        if released(self.dataset.lease, now) is not None:
+            # An earlier invocation may still be deleting. So nobody may set the provider up again and load yet: the
+            # record stays, with its lease, and the next run withdraws what is withdrawn already.
+            close(job, self.dataset, records=records, objects=objects, result=result, now=now)
+            return
+        records.put_outcome(job.run, job.subject, result, now)
+        found = [*_stored(job, objects), *objects.keys(job.folder)]
         # The record first: one that points to a file which is gone could not be withdrawn any more.
         records.remove_dataset(self.dataset, job.run)
-        for folder in (job.index_folder, job.pending_folder, job.folder):
-            objects.delete_prefix(folder)
+        objects.delete(found)
         for _ in range(3):
             institution = records.institution(job.institution)
             provider = None if institution is None else institution.provider(job.provider)
@@ -317,8 +356,9 @@ class _Load:
 class _Records:
     """Reads single records of a page in the order of their offsets, through a window that moves over the file."""
 
-    def __init__(self, job: Job, pages: int, objects: Objects) -> None:
-        self._job = job
+    def __init__(self, job: Job, cursor: dict[str, Any], objects: Objects) -> None:
+        pages = int(cursor["pages"])
+        self._keys = [job.records_key(page, by) for page, by in enumerate(fetched_by(cursor, pages))]
         self._objects = objects
         self._size = max(1 << 16, min(1 << 20, _WINDOW_BUDGET // pages))
         self._windows: dict[int, tuple[int, bytes, Iterator[bytes]]] = {}
@@ -326,14 +366,13 @@ class _Records:
     def read(self, key: bytes, place: Place) -> bytes:
         """The encoded loans of a customer.
 
-        Raises ConfigurationError when its page is no longer stored whole, or is not the one that was merged. A call
-        that Step Functions repeated while the first was still at work may have fetched and stored a page once more,
-        with its records in other places: nobody may get another one's loans by that.
+        Raises ConfigurationError when its page is no longer stored whole, or is not the one that was merged: whatever
+        may have happened to the file, nobody may get another one's loans by that.
         """
         start, data, chunks = self._windows.get(place.page, (0, b"", iter(())))
         last = place.offset + place.length
         if not start <= place.offset <= start + len(data) + self._size or not data:
-            page = self._job.records_key(place.page)
+            page = self._keys[place.page]
             start, data, chunks = place.offset, b"", self._objects.open(page, start=place.offset, chunk=self._size)
         try:
             while start + len(data) < last:
@@ -355,11 +394,18 @@ def _all_taken(institution: Institution, run: str, records: NightRecords) -> boo
     )
 
 
-def _sweep(job: Job, dataset: Dataset, objects: Objects) -> None:
-    """Delete the indexes and lists that a dead load left behind. Only whoever has the lease may: others' are in use."""
-    in_use = {dataset.index, dataset.pending}
-    folders = (job.index_folder, job.pending_folder)
-    objects.delete([key for folder in folders for key in objects.keys(folder) if key not in in_use])
+def _stored(job: Job, objects: Objects) -> list[str]:
+    """All indexes and lists of the dataset. Their names are never used twice."""
+    return [key for folder in (job.index_folder, job.pending_folder) for key in objects.keys(folder)]
+
+
+def _sweep(found: list[str], dataset: Dataset, objects: Objects) -> None:
+    """Delete what dead loads left behind: of what was ``found`` before ``dataset`` was written, what it does not use.
+
+    So an invocation that another one has replaced without its knowing deletes nothing that is in use.
+    """
+    in_use = {dataset.index, dataset.pending, (dataset.fetch or {}).get("index")}
+    objects.delete([key for key in found if key not in in_use])
 
 
 def _finish(job: Job, result: dict[str, Any], tools: Loader) -> None:

@@ -3,13 +3,13 @@
 import json
 from collections import Counter
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 from gjeldsbro import errors
 from gjeldsbro.domain.timestamps import from_datetime, normalise
 from gjeldsbro.errors import ConfigurationError, DatasetBusyError, GjeldsbroError
-from gjeldsbro.services.night.common import FLOW, Clock, Job, manifest_key, outcome, run_folder
+from gjeldsbro.services.night.common import FLOW, Clock, Job, leased, manifest_key, outcome, run_folder
+from gjeldsbro.services.night.leases import released
 from gjeldsbro.services.night.ports import NightRecords, Objects
 
 _TAKEN = frozenset({"loaded", "unchanged"})
@@ -37,7 +37,7 @@ def record_failure(
     fields = reason_of(error)
     if flow == FLOW:
         for dataset in [subject] if "provider" in subject else subject["datasets"]:
-            _fail(Job(run, dataset["institution"], dataset["provider"]), fields, records, clock())
+            _fail(Job(run, dataset["institution"], dataset["provider"]), fields, records, clock)
         return
     values = {part: subject[part] for part in ("receiver", "onBehalfOf") if subject.get(part)}
     if "receiver" not in values:
@@ -48,20 +48,23 @@ def record_failure(
         records.put_outcome(run, "#".join(values.values()), result, now)
 
 
-def _fail(job: Job, fields: dict[str, str], records: NightRecords, now: datetime) -> None:
-    dataset = records.dataset(job.institution, job.provider)
+def _fail(job: Job, fields: dict[str, str], records: NightRecords, clock: Clock) -> None:
+    now = clock()
     result = outcome(job, "failed", now, **fields)
-    if dataset.run == job.run and dataset.last_run is not None:
+    dataset = records.dataset(job.institution, job.provider)
+    if dataset.lease is not None and dataset.lease.run == job.run:
+        # Whoever was cut off and may still be at work somewhere commits no more, and its lease runs out by itself.
+        with suppress(DatasetBusyError), leased(job, records, clock) as dataset:
+            if dataset.run != job.run:
+                records.update_dataset(
+                    dataset, job.run, last_run=result, fetch=None, lease=released(dataset.lease, now)
+                )
+                records.put_outcome(job.run, job.subject, result, now)
+                return
+    if dataset.run == job.run and dataset.last_run is not None and dataset.last_run["run"] == job.run:
         records.put_outcome(job.run, job.subject, dataset.last_run, now)  # only what follows a commit went wrong
-    elif dataset.lease is None or dataset.lease.run != job.run:
-        if job.subject not in records.outcomes(job.run):
-            records.put_outcome(job.run, job.subject, result, now)
-    else:
+    elif job.subject not in records.outcomes(job.run):
         records.put_outcome(job.run, job.subject, result, now)
-        # A function that was cut off may still be at work somewhere: then its lease has to run out by itself.
-        released = {"lease": None, "fetch": None} if fields["error"] in _OURS else {}
-        with suppress(DatasetBusyError):
-            records.update_dataset(dataset, job.run, last_run=result, **released)
 
 
 def reason_of(error: dict[str, str]) -> dict[str, str]:
