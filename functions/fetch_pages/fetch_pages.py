@@ -1,7 +1,7 @@
 """Fetches, checks and sorts the pages of one dataset, until all are there or its time is up."""
 
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from gjeldsbro.adapters import aws
@@ -36,11 +36,15 @@ def _secrets() -> Secrets:
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Fetch a dataset: {run, institution, provider, action: fetch or withdraw} -> {complete}."""
     settings = FetchSettings.load()
-    certificate = _secrets().client_certificate(settings.client_certificate_secret)
+    certificate = partial(_secrets().client_certificate, settings.client_certificate_secret)
     tools = fetch.Fetcher(
         records=Partners(settings.partner_table, aws.dynamodb()),
         objects=DataStore(settings.data_bucket, aws.s3()),
-        source=InstitutionClient(certificate, allow_plain_http=settings.allow_plain_http),
+        source=InstitutionClient(
+            certificate(),
+            certificate_anew=partial(certificate, anew=True),
+            allow_plain_http=settings.allow_plain_http,
+        ),
         hash_key=_secrets().hash_key(settings.hash_key_secret),
         accepts=settings.identity_numbers,
         clock=lambda: datetime.now(UTC),

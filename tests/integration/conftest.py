@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+@contextmanager
+def stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Tables, bucket and secrets in moto, and the functions' environment; state machines run when they are started."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
@@ -57,6 +58,13 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         key = boto3.client("kms").create_key()["KeyMetadata"]["Arn"]
         monkeypatch.setenv("NOTICE_KEY", key)
         yield {**ENVIRONMENT, "NOTICE_KEY": key}
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The stores of one test."""
+    with stores(monkeypatch) as environment:
+        yield environment
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
+from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +52,10 @@ def handler_of(function: str) -> Handler:
 
 
 class Machine:
-    """A state machine in moto. ``calls`` are the (function, event, result) of its tasks, in the order they ended."""
+    """A state machine in moto. ``calls`` are the (function, event, result) of its tasks, in the order they ended.
+
+    Nobody waits between two tries of a task: ``pauses`` are the seconds that the machine would have waited.
+    """
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class Machine:
         *,
         handlers: dict[str, Handler] | None = None,
         seconds: float = 900,
+        concurrency: int = 2,
     ) -> None:
         text = (ROOT / "statemachines" / f"{name}.asl.json").read_text(encoding="utf-8")
         functions = {_snake(logical): logical for logical in re.findall(r"\$\{(\w+)FunctionArn\}", text)}
@@ -68,8 +74,10 @@ class Machine:
         self.calls: list[tuple[str, dict[str, Any], Any]] = []
         for function, logical in functions.items():
             text = text.replace(f"${{{logical}FunctionArn}}", f"{_FUNCTION}{function}")
-        text = text.replace("${MaxConcurrency}", "2").replace("${RetrySeconds}", "1")
+        text = text.replace("${MaxConcurrency}", str(concurrency)).replace("${RetrySeconds}", "1")
         assert "${" not in text
+        self.pauses: list[float] = []
+        monkeypatch.setattr(retrier_decl, "time", SimpleNamespace(sleep=self.pauses.append))
         monkeypatch.setattr(lambda_eval_utils, "execute_lambda_function_integration", self._invoke)
         self._client = boto3.client("stepfunctions")
         created = self._client.create_state_machine(name=name, definition=text, roleArn=_ROLE)

@@ -37,13 +37,13 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.pem = self._issue(self._name, self._key, [x509.BasicConstraints(ca=True, path_length=None)]).certificate
 
-    def issue(self, *, address: str = "127.0.0.1") -> Pair:
-        """A certificate for ``address``."""
+    def issue(self, *, address: str = "127.0.0.1", days: int = 2) -> Pair:
+        """A certificate for ``address`` that is valid for ``days``, counted from now; negative: it has expired."""
         names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
-        return self._issue(name, ec.generate_private_key(ec.SECP256R1()), [names])
+        return self._issue(name, ec.generate_private_key(ec.SECP256R1()), [names], days)
 
-    def _issue(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, extensions: list) -> Pair:
+    def _issue(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, extensions: list, days: int = 2) -> Pair:
         now = dt.datetime.now(dt.UTC)
         builder = (
             x509.CertificateBuilder()
@@ -51,8 +51,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(days=2))
+            .not_valid_before(now - dt.timedelta(hours=1) + min(dt.timedelta(days=days), dt.timedelta()))
+            .not_valid_after(now + dt.timedelta(days=days))
         )
         for extension in extensions:
             builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))

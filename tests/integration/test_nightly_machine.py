@@ -135,7 +135,7 @@ def test_two_nights_from_schedule_to_report(aws, partners, store, bank, machine)
     }
     assert by_institution[PAGED]["pages"] == 3
     assert by_institution[BAD]["violations"][0]["place"] == "page 0 /customers/0/loans/0/coBorrower"
-    assert by_institution[DOWN]["reason"] == "page 0: HTTP 503"
+    assert by_institution[DOWN]["reason"] == "page 0: HTTP 503: the server has a fault of its own"
     assert sum(1 for name, event, _ in machine.calls if name == "fetch_pages" and event["institution"] == DOWN) == 4
     register = in_register(aws)
     assert {name: sorted(held.values()) for name, held in register.items()} == {GOOD: [100] * 6, PAGED: [200] * 5}

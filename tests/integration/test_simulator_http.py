@@ -244,16 +244,28 @@ def test_other_bodies_come_with_status_200(simulator, institution):
     simulator.misbehave(institution, "gzip-bomb,megabytes=8")
     _, _, body = get(simulator, path)
     assert len(gzip.decompress(body)) > 500 * len(body)
+    simulator.misbehave(institution, "oversized,megabytes=3")
+    assert len(get(simulator, path)[2]) > 3 << 20
+    for kind in ("html-as-json", "invalid-json"):
+        simulator.misbehave(institution, kind)
+        _, headers, body = get(simulator, path)
+        assert headers["content-type"] == "application/json"
+        with pytest.raises(ValueError, match=r"."):
+            json.loads(body)
+    simulator.misbehave(institution, "undeclared-charset")
+    assert get(simulator, path)[1]["content-type"] == "application/json"
 
 
 def test_paging_faults_contradict_themselves(simulator, institution):
-    """The announced number of pages grows, or every page is the first one."""
+    """The announced number of pages grows, every page is the first one, or one in the middle is blank."""
     simulator.configure(institution, page_size=20)
     simulator.misbehave(institution, "page-count")
     counts = [get(simulator, f"{SERVICE}/loans/{institution}?page={page}")[1]["numberofpages"] for page in (0, 1)]
     assert counts[0] != counts[1]
     simulator.misbehave(institution, "repeated-page")
     assert dataset_of(simulator, institution, 0) == dataset_of(simulator, institution, 1)
+    simulator.misbehave(institution, "blank-page")
+    assert [len(dataset_of(simulator, institution, page)["customers"]) for page in (0, 1, 2)] == [20, 0, 20]
 
 
 def test_content_faults_break_one_rule_at_one_place(simulator, institution):
@@ -294,6 +306,11 @@ def test_a_dataset_can_shrink_vanish_or_repeat_a_customer(simulator, population,
     assert numbers_in(dataset_of(simulator, institution)) == [*numbers, numbers[0]]
     simulator.configure(institution, page_size=len(numbers) // 2 + 1)
     assert numbers_in(dataset_of(simulator, institution, 1))[-1] == numbers[0]
+    simulator.behave()
+    whole = dataset_of(simulator, institution)["customers"][0]
+    simulator.misbehave(institution, "split-customer")
+    first, last = (dataset_of(simulator, institution, page)["customers"][-page] for page in (0, 1))
+    assert [first["loans"], last["loans"]] == [whole["loans"][:1], whole["loans"][1:]]
 
 
 def test_admin_steers_a_running_simulator(population):

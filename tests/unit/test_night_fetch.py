@@ -66,6 +66,26 @@ def test_a_number_of_pages_that_changes_on_the_way_is_refused() -> None:
     ]
 
 
+def test_a_blank_page_before_others_is_refused() -> None:
+    """A hole in the dataset would take its customers out of the register, unseen where few are missing."""
+    world = fetched(page_json([one(A)]), page_json([]), page_json([one(C)]))
+    assert world.outcome("n1")["violations"] == [
+        {"place": "page 1 /customers", "rule": "must hold customers when those of a later page do"},
+    ]
+
+
+def test_blank_pages_that_are_no_holes_are_accepted() -> None:
+    """Some institutions end with a blank page, and in a hand-over all of them are."""
+    assert fetched(page_json([one(A)]), page_json([])).dataset().fetch["withLoans"] == 1
+    assert fetched(page_json([]), page_json([])).dataset().fetch["withLoans"] == 0
+
+
+def test_a_refused_page_is_no_blank_one() -> None:
+    """What is wrong with it is said once."""
+    world = fetched(page_json([one(A, customerID="1")]), page_json([one(B)]))
+    assert world.outcome("n1")["totalViolations"] == 1
+
+
 def test_a_page_that_does_not_repeat_the_header_is_accepted() -> None:
     """SPEC defines it for the response; some servers send it with page 0 only."""
     world = World()

@@ -26,7 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 SERVICE = ("debt-information", "v1")
 _MAX_CACHED_PAGES = 32
-_CONTENT_FREE = {"status", "redirect", "html", "gzip-bomb"}
+_CONTENT_FREE = {"status", "redirect", "html", "html-as-json", "gzip-bomb", "oversized"}
 
 
 class ConnectionCut(Exception):  # noqa: N818 - not an error: how a server that dies in the middle looks
@@ -160,6 +160,10 @@ def _instead(fault: Fault) -> Answer:
         return Answer(302, b"", [(b"location", b"http://127.0.0.1:1/")], "text/plain")
     if fault.kind == "html":
         return Answer(200, bodies.HTML, [], "text/html; charset=utf-8")
+    if fault.kind == "html-as-json":
+        return Answer(200, bodies.HTML)
+    if fault.kind == "oversized":
+        return Answer(200, bodies.oversized(fault.megabytes))
     return Answer(200, bodies.gzip_bomb(fault.megabytes), [(b"content-encoding", b"gzip")])
 
 
@@ -169,9 +173,11 @@ def _encoded(body: bytes, dataset: ServedDataset, fault: Fault | None) -> Answer
     kind = fault.kind if fault is not None else ""
     if kind == "truncated-json":
         body = body[: len(body) // 2]
-    elif kind == "wrong-charset":
+    elif kind == "invalid-json":
+        body = body[:-1] + b",}"
+    elif kind in {"wrong-charset", "undeclared-charset"}:
         body = body.decode().encode("iso-8859-1", errors="replace")
-        content_type = "application/json; charset=iso-8859-1"
+        content_type = "application/json" + ("; charset=iso-8859-1" if kind == "wrong-charset" else "")
     packed, headers = bodies.compress(body, dataset.compression)
     answer = Answer(200, packed, headers, content_type)
     if fault is not None:

@@ -27,12 +27,28 @@ def page_body(source: Source, dataset: ServedDataset, page: int, fault: Fault | 
     if kind == "repeated-page":
         page = 0
     customers = _customers(source, dataset, page, fault)
-    if kind == "duplicate-customer" and page == number_of_pages(source, dataset, fault) - 1:
-        customers.extend(source.customers(dataset.institution, dataset.provider, 0, 1))
+    if kind == "blank-page" and page == (1 if fault is None or fault.page is None else fault.page):
+        customers = []
+    if kind in {"duplicate-customer", "split-customer"}:
+        customers = _repeat_first(customers, kind, source, dataset, page)
     if fault is not None and page == (fault.page or 0):
         customers = spoil(kind, customers)
     provider = f"9908:{ANOTHER_INSTITUTION}" if kind == "another-provider" else dataset.provider
     return make_page(provider, customers, dataset.numbers)
+
+
+def _repeat_first(
+    customers: list[Customer], kind: str, source: Source, dataset: ServedDataset, page: int
+) -> list[Customer]:
+    """The page's customers, and on the last page the dataset's first customer again, or the rest of its loans."""
+    first = next(iter(source.customers(dataset.institution, dataset.provider, 0, 1)), None)
+    if first is None:
+        return customers
+    if kind == "split-customer" and page == 0:
+        customers = [{**first, "loans": first["loans"][:1]}, *customers[1:]]
+    if page == number_of_pages(source, dataset, None) - 1:
+        customers = [*customers, first if kind == "duplicate-customer" else {**first, "loans": first["loans"][1:]}]
+    return customers
 
 
 def _count(source: Source, dataset: ServedDataset, fault: Fault | None) -> int:
@@ -67,6 +83,11 @@ def compress(body: bytes, compression: Compression) -> tuple[bytes, list[tuple[b
     window = -zlib.MAX_WBITS if "raw" in compression else zlib.MAX_WBITS
     packer = zlib.compressobj(6, zlib.DEFLATED, window)
     return packer.compress(body) + packer.flush(), [(name, b"deflate")]
+
+
+def oversized(megabytes: int) -> bytes:
+    """A JSON document with ``megabytes`` MiB of blanks in it, as it is."""
+    return b'{"providerID":%s"","customers":[]}' % (b" " * (megabytes << 20))
 
 
 @lru_cache(maxsize=2)

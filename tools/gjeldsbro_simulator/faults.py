@@ -14,15 +14,21 @@ FaultKind = Literal[
     "byte-a-second",
     "cut",
     "truncated-json",
+    "invalid-json",
     "html",
+    "html-as-json",
     "wrong-charset",
+    "undeclared-charset",
     "redirect",
     "gzip-bomb",
+    "oversized",
     "page-count",
     "repeated-page",
+    "blank-page",
     "empty",
     "shrink",
     "duplicate-customer",
+    "split-customer",
     "another-institution",
     "another-provider",
     "negative-amount",
@@ -35,7 +41,7 @@ FaultKind = Literal[
 
 Customer = dict[str, Any]
 
-ANOTHER_INSTITUTION = "310000002"
+ANOTHER_INSTITUTION = "310000019"
 """A synthetic organisation number with a valid check digit that no population uses."""
 
 
@@ -44,10 +50,12 @@ class Fault(BaseModel):
 
     ``status`` and ``redirect`` answer instead of the data, the latter with 302 to a closed port; ``slow`` waits
     ``seconds`` before it answers, ``byte-a-second`` after each byte; ``cut`` closes the connection in the middle of the
-    body; ``truncated-json``, ``html`` and ``wrong-charset`` send another body with status 200; ``gzip-bomb`` one of
-    ``megabytes`` blanks; ``page-count`` announces one page more on each page, ``repeated-page`` sends page 0 as every
-    page; ``empty`` and ``shrink`` leave out all or every second customer. The others break one rule at one customer of
-    page ``page`` (default 0); ``duplicate-customer`` repeats the dataset's first customer at its end.
+    body; ``truncated-json``, ``invalid-json``, ``html``, ``html-as-json``, ``wrong-charset`` and ``undeclared-charset``
+    send another body with status 200; ``gzip-bomb`` and ``oversized`` one with ``megabytes`` blanks, packed or as it
+    is; ``page-count`` announces one page more on each page, ``repeated-page`` sends page 0 as every page,
+    ``blank-page`` page ``page`` (default 1) without its customers; ``empty`` and ``shrink`` leave out all or every
+    second customer. ``duplicate-customer`` repeats the dataset's first customer at its end, ``split-customer`` moves
+    all of its loans but one there. The others break one rule at one customer of page ``page`` (default 0).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -23,7 +23,7 @@ from gjeldsbro_simulator.sources import FolderSource, Source
 from gjeldsbro_simulator.world import World
 
 _EPILOG = """
-Faults: ID=KIND[:STATUS][,page=N][,times=N][,seconds=N], for example 310000002=status:503,times=2 or 310000002=cut.
+Faults: ID=KIND[:STATUS][,page=N][,times=N][,seconds=N], for example 310000019=status:503,times=2 or 310000019=cut.
 Kinds: {kinds}. While it runs: PUT /admin/institutions/{ID}/fault with {"kind": "status", "status":
 503}, DELETE the same, PATCH /admin/institutions/{ID}, POST /admin/night with {"night": 2, "percent": 1}.
 """

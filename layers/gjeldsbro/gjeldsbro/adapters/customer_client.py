@@ -191,7 +191,7 @@ def _translated() -> Iterator[None]:
     except OSError as exc:
         fault = tls_fault(exc)
         if fault is not None:
-            raise AnswerRefusedError([Violation(_PLACE, fault)]) from None
+            raise AnswerRefusedError([Violation(_PLACE, str(fault))]) from None
         raise TryAgainError("the connection fails") from None
     except (InvalidURL, ValueError):
         raise ConfigurationError("the URL of the provider is not one") from None

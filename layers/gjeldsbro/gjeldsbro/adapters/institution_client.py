@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic, sleep
+from types import UnionType
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -20,6 +21,7 @@ from gjeldsbro.adapters.institution_http import (
     READ_SIZE,
     BodyLimits,
     BrokenAnswerError,
+    NotAcceptedError,
     TlsContexts,
     TryAgainError,
     causes,
@@ -47,6 +49,16 @@ _LIST = BodyLimits(
     expansion_from=8 << 20,
 )
 
+_TOO_SLOW = "the server is too slow: the answer was not complete in time"
+_PLAIN_NAMES: tuple[tuple[type[Exception] | UnionType, str], ...] = (
+    (urllib3.exceptions.IncompleteRead, "the answer breaks off"),
+    (urllib3.exceptions.NameResolutionError, "the connection fails: there is no such host name"),
+    (ConnectionRefusedError, "the connection fails: nothing answers at this address and port"),
+    (urllib3.exceptions.NewConnectionError, "the connection fails"),
+    (TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError, "the server is silent"),
+    (ConnectionResetError | ssl.SSLError | urllib3.exceptions.ProtocolError, "the connection breaks off"),
+)
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -66,16 +78,23 @@ class Limits:
 
 
 class InstitutionClient:
-    """Fetches pages with our client certificate: a connection a page, no redirects, no proxies of the environment."""
+    """Fetches pages with our client certificate: a connection a page, no redirects, no proxies of the environment.
+
+    ``certificate_anew`` reads our certificate past all caches. When a server does not let us in, that is done once, and
+    another certificate than before is tried: an operator may have put it in its place meanwhile.
+    """
 
     def __init__(
         self,
         certificate: ClientCertificate | None,
         *,
+        certificate_anew: Callable[[], ClientCertificate | None] | None = None,
         allow_plain_http: bool = False,
         limits: Limits = Limits(),
         pause: Callable[[float], None] = sleep,
     ) -> None:
+        self._certificate = certificate
+        self._certificate_anew = certificate_anew
         self._contexts = TlsContexts(certificate)
         self._allow_plain_http = allow_plain_http
         self._limits = limits
@@ -97,12 +116,16 @@ class InstitutionClient:
 
     def _fetch(self, provider: Provider, url: str, place: str, seconds: float, largest: BodyLimits) -> FetchedPage:
         check_scheme(url, provider, allow_plain_http=self._allow_plain_http)
-        context = self._contexts.of(provider)
         until = monotonic() + min(seconds, self._limits.page_seconds)
         pauses = iter(self._limits.pauses)
         while True:
             try:
-                return self._try(url, context, place, until - monotonic(), largest)
+                return self._try(url, self._contexts.of(provider), until - monotonic(), largest)
+            except NotAcceptedError as exc:
+                if not self._has_another_certificate():
+                    raise _refused(place, str(exc)) from None
+            except BrokenAnswerError as exc:
+                raise _refused(place, str(exc)) from None
             except TryAgainError as exc:
                 wait = next(pauses, None)
                 if exc.after is not None and wait is not None:
@@ -111,14 +134,24 @@ class InstitutionClient:
                     raise InstitutionUnavailableError(f"{place}: {exc}") from None
                 self._pause(wait)
 
-    def _try(self, url: str, context: ssl.SSLContext, place: str, seconds: float, largest: BodyLimits) -> FetchedPage:
+    def _has_another_certificate(self) -> bool:
+        """Whether an operator has replaced our certificate since it was read; it is used from now on."""
+        if self._certificate_anew is None:
+            return False
+        found, self._certificate_anew = self._certificate_anew(), None
+        if found == self._certificate:
+            return False
+        self._certificate, self._contexts = found, TlsContexts(found)
+        return True
+
+    def _try(self, url: str, context: ssl.SSLContext, seconds: float, largest: BodyLimits) -> FetchedPage:
         with Watchdog(seconds) as watchdog, requests.Session() as session:
             session.trust_env = False
             session.headers.clear()
             session.headers.update(HEADERS)
             for scheme in ("https://", "http://"):
                 session.mount(scheme, GuardedAdapter(watchdog, context))
-            with _translated(watchdog, place):
+            with _translated(watchdog):
                 timeout = (self._limits.connect_seconds, self._limits.read_seconds)
                 with session.get(url, stream=True, allow_redirects=False, timeout=timeout) as response:
                     body = read_answer(response.status_code, response.headers, _chunks(response.raw), largest)
@@ -161,35 +194,29 @@ def _refused(place: str, rule: str) -> DatasetRefusedError:
 
 
 @contextmanager
-def _translated(watchdog: Watchdog, place: str) -> Iterator[None]:
+def _translated(watchdog: Watchdog) -> Iterator[None]:
     """Turn what the HTTP libraries raise into a try again or a refusal; their texts can hold what the server sent."""
     try:
         yield
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, urllib3.exceptions.LocationValueError):
         raise ConfigurationError("the URL of the dataset is not one") from None
-    except BrokenAnswerError as exc:
-        raise _refused(place, str(exc)) from None
     except TryAgainError:
         if watchdog.expired:
-            raise TryAgainError("the server is too slow") from None
+            raise TryAgainError(_TOO_SLOW) from None
         raise
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
         if watchdog.expired:
-            raise TryAgainError("the server is too slow") from None
+            raise TryAgainError(_TOO_SLOW) from None
         fault = tls_fault(exc)
-        if fault is not None:
-            raise _refused(place, fault) from None
-        raise TryAgainError(_plain_name(exc)) from None
+        raise (TryAgainError(_plain_name(exc)) if fault is None else fault) from None
 
 
 def _plain_name(exc: Exception) -> str:
+    """Why a connection failed, in words that tell whom to ask."""
     if isinstance(exc, requests.ConnectTimeout):
         return "no connection in time"
     found = list(causes(exc))
-    if any(isinstance(cause, urllib3.exceptions.IncompleteRead) for cause in found):
-        return "the answer breaks off"
-    if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in found):
-        return "the connection fails"
-    if any(isinstance(cause, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError) for cause in found):
-        return "the server is silent"
+    for kind, name in _PLAIN_NAMES:
+        if any(isinstance(cause, kind) for cause in found):
+            return name
     return "the connection fails"

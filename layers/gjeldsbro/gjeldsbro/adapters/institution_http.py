@@ -30,6 +30,15 @@ READ_SIZE = 1 << 16
 
 _ENCODINGS: dict[str, Encoding] = {"deflate": "deflate", "gzip": "gzip", "x-gzip": "gzip"}
 _PASSING_STATUSES = frozenset({408, 425, 429})
+_NOT_ACCEPTED = frozenset({401, 403})
+_MEANINGS = {
+    401: "the server does not accept our client certificate",
+    403: "the server does not let us have this",
+    404: "the server has nothing at this address",
+    429: "the server says that we ask too often",
+}
+_NOT_OUR_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "HANDSHAKE_FAILURE")
+"""Parts of the names that OpenSSL gives to the alerts with which servers refuse clients."""
 
 
 class TryAgainError(Exception):
@@ -42,6 +51,10 @@ class TryAgainError(Exception):
 
 class BrokenAnswerError(Exception):
     """The answer breaks a rule of ours, so trying again would not help. Its text is the rule."""
+
+
+class NotAcceptedError(BrokenAnswerError):
+    """The server does not let us in. Trying again would help only if we came with another client certificate."""
 
 
 class Headers(Protocol):
@@ -95,7 +108,7 @@ def read_answer(status: int, headers: Headers, chunks: Iterator[bytes], limits: 
         for chunk in chain((first,), chunks):
             received += len(chunk)
             if received > limits.compressed_bytes:
-                raise OversizedError(f"more than {limits.compressed_bytes >> 20} MiB")
+                raise OversizedError(f"the body must have at most {limits.compressed_bytes >> 20} MiB as it is sent")
             inflater.write(chunk)
         return Body(inflater.finish(), received)
     except (InvalidStreamError, OversizedError) as exc:
@@ -107,9 +120,17 @@ def read_answer(status: int, headers: Headers, chunks: Iterator[bytes], limits: 
 def _check_status(status: int, headers: Headers) -> None:
     if status == 200:
         return
+    said = f"HTTP {status}" + (f": {meaning}" if (meaning := _meaning_of(status)) else "")
     if status in _PASSING_STATUSES or status >= 500:
-        raise TryAgainError(f"HTTP {status}", _retry_after(headers.get("retry-after")))
-    raise BrokenAnswerError(f"HTTP {status}" + (", redirects are not followed" if 300 <= status < 400 else ""))
+        raise TryAgainError(said, _retry_after(headers.get("retry-after")))
+    raise NotAcceptedError(said) if status in _NOT_ACCEPTED else BrokenAnswerError(said)
+
+
+def _meaning_of(status: int) -> str | None:
+    """What a status says, in words for whoever reads a night's report."""
+    if status >= 500:
+        return "the server has a fault of its own"
+    return "redirects are not followed" if 300 <= status < 400 else _MEANINGS.get(status)
 
 
 def _retry_after(header: str | None) -> float | None:
@@ -195,13 +216,16 @@ def _load(context: ssl.SSLContext, certificate: ClientCertificate) -> None:
         os.close(descriptor)
 
 
-def tls_fault(exc: BaseException) -> str | None:
-    """Why TLS was refused by us or by the server, in OpenSSL's words; None when the connection merely broke."""
+def tls_fault(exc: BaseException) -> BrokenAnswerError | None:
+    """Why TLS was refused by us or by the server, with OpenSSL's word for it; None when the connection merely broke."""
     for cause in causes(exc):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"the server's certificate is not accepted: {cause.verify_message}"
+            return BrokenAnswerError(f"the server's certificate is not accepted: {cause.verify_message}")
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            return f"TLS: {cause.reason or 'failed'}"
+            word = cause.reason or "failed"
+            if "_ALERT_" in word and any(part in word for part in _NOT_OUR_CERTIFICATE):
+                return NotAcceptedError(f"the server does not accept our client certificate (TLS: {word})")
+            return BrokenAnswerError(f"no secure connection could be agreed on (TLS: {word})")
     return None
 
 

@@ -48,9 +48,9 @@ class Secrets:
             raise ConfigurationError("the hash key secret is not of the form {version, key}")
         return HashKey(version, secret.encode())
 
-    def client_certificate(self, secret_id: str) -> ClientCertificate | None:
-        """Our client certificate, or None while no operator has stored one."""
-        values = self._read(secret_id)
+    def client_certificate(self, secret_id: str, *, anew: bool = False) -> ClientCertificate | None:
+        """Our client certificate, or None while no operator has stored one; ``anew``: not from the cache."""
+        values = self._read(secret_id, anew=anew)
         certificate, private_key = values.get("certificate"), values.get("privateKey")
         if not certificate and not private_key:
             return None

@@ -57,6 +57,7 @@ LIST_PART = 200_000
 MERGE_SECONDS = 300
 """A merge is begun with at least this much time: it cannot be continued by a later invocation."""
 
+_HOLE = "must hold customers when those of a later page do"
 _CHUNK_BUDGET = 64 << 20
 _NO_LOANS = encode_loans(())
 _NO_LOANS_DIGEST = content_digest()
@@ -94,6 +95,7 @@ class _Cursor:
     received: int = 0
     earliest: str = ""
     latest: str = ""
+    blankPage: int | None = None  # noqa: N815 - as above
     violations: list[list[str]] | None = None
     totalViolations: int = 0  # noqa: N815 - as above
     storedBy: list[list[Any]] = field(default_factory=list)  # noqa: N815 - as above; see fetched_by
@@ -205,6 +207,11 @@ def _fetch_one(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) ->
     del fetched
     violations = [Violation(f"page {page} {found.place}".rstrip(), found.rule) for found in result.violations]
     cursor.refuse(violations, result.total_violations)
+    if result.customers and cursor.blankPage is not None:
+        # All blank is an empty dataset, and a blank one at the end a matter of taste; a hole is data that is missing.
+        cursor.refuse([Violation(f"page {cursor.blankPage} /customers", _HOLE)], 1)
+    elif not result.customers and not result.total_violations and cursor.blankPage is None:
+        cursor.blankPage = page
     if cursor.totalViolations:
         return
     _keep(job, cursor, result.customers, tools)
