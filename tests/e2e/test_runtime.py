@@ -13,6 +13,7 @@ WHAT_COMES_BACK = {
     "receive_push": {"statusCode", "headers", "body", "isBase64Encoded"},
     "check_connection": {"statusCode", "headers", "body", "isBase64Encoded"},
     "refresh_revocations": {"lists", "old"},
+    "watch_operations": {"NightOverdue", "InstitutionsMissing", "PackagesOutstanding", "CredentialsExpiring"},
     "search_debt": {"statusCode", "headers", "body", "isBase64Encoded"},
     "show_customer": {"institutions", "institutionsWithDebt"},
     "show_lookups": {"lookups"},

@@ -35,6 +35,10 @@ ENVIRONMENT = {
     "PROVIDER_ID": "9908:983544622",
     "REQUESTS_PER_CALLER": "600",
     "REVOCATION_GRACE_DAYS": "3",
+    "NIGHT_DEADLINE_HOUR": "8",
+    "EXPORT_DEADLINE_DAYS": "3",
+    "EXPIRY_WARNING_DAYS": "30",
+    "LOGIN_MAX_AGE_DAYS": "730",
     "ALLOW_PLAIN_HTTP": "true",
 }
 
@@ -166,6 +170,13 @@ class _CloudFormation:
         if StackName != "gjeldsbro-test":
             error = {"Code": "ValidationError", "Message": f"Stack with id {StackName} does not exist"}
             raise ClientError({"Error": error}, "DescribeStacks")
-        values = {"IdentityNumbers": "synthetic", "RevocationGraceDays": "3"}
+        values = {
+            "IdentityNumbers": "synthetic",
+            "RevocationGraceDays": "3",
+            "NightDeadlineHour": "8",
+            "ExportDeadlineDays": "3",
+            "ExpiryWarningDays": "30",
+            "LoginMaxAgeDays": "730",
+        }
         parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
         return {"Stacks": [{"StackName": StackName, "Outputs": self.outputs, "Parameters": parameters}]}

@@ -1,6 +1,7 @@
 """Rights on parts of the PartnerTable, which nothing on this machine enforces, against what is asked of it."""
 
 import json
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -11,11 +12,14 @@ from functions.receive_push import receive_push
 from functions.search_debt import search_debt
 from functions.show_customer import show_customer
 from functions.show_lookups import show_lookups
+from functions.watch_operations import watch_operations
 from tests.cloudformation import ROOT
 from tests.integration.partner_rights import allowed_by, covers, requests_of
 from tests.integration.test_show_customer import CONTEXT
 
 from gjeldsbro.adapters import aws as aws_clients
+from gjeldsbro.domain.quarter import Quarter
+from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.lookup_wiring import CONNECTIONS
 from gjeldsbro.services.ports import Institution, Lender, Provider
 from gjeldsbro_population import Population
@@ -53,11 +57,15 @@ def _invoke(function: Any) -> Any:
         (check_connection, "CheckConnectionRights"),
         (show_customer, "ShowCustomerRights"),
         (show_lookups, "ShowLookupsRights"),
+        (watch_operations, "WatchOperationsRights"),
     ],
 )
 def test_a_function_asks_the_partner_table_for_what_it_may_have(partners, asked, function, rights) -> None:
     """No request has a partition key that the role's conditions leave out: AWS would refuse it, and only AWS."""
     partners.put_institution(Institution("920013015", "Testbanken AS", providers=(Provider("9908:920013015"),)))
+    now = datetime.now(UTC)
+    started = {"startedAt": from_datetime(now), "quarter": str(Quarter.of(now))}
+    partners.put_run("export", "last", started, now)
     asked.clear()
     _invoke(function)
     allowed = allowed_by(rights)

@@ -415,6 +415,17 @@ def test_the_report_counts_every_dataset_and_ends_the_run() -> None:
     assert not list(world.objects.keys("runs/"))
 
 
+@pytest.mark.parametrize(("request_", "whole"), [({}, True), ({"institution": FI}, False)])
+def test_a_run_says_whether_it_was_of_all_institutions(request_, whole) -> None:
+    """From its plan to its end, and for as long as runs are kept: the watch asks for whole nights."""
+    world = World()
+    world.plan("r", **request_)
+    assert world.records.run("nightly", "r")["whole"] is whole
+    world.report("r")
+    finished = world.records.run("nightly", "r")
+    assert (finished["whole"], finished["state"]) == (whole, "finished")
+
+
 def test_a_run_that_was_never_planned_has_no_report() -> None:
     """Neither manifest nor report: somebody made the name up."""
     with pytest.raises(ConfigurationError):

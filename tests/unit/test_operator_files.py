@@ -205,20 +205,37 @@ def test_a_receiver_file_becomes_a_receiver_and_a_secret(tmp_path):
     """Credentials are read from the named files and kept apart from the record."""
     text = private_key(KEY)
     written(tmp_path, text, "key")
-    receiver, credentials = read_receiver(written(tmp_path, RECEIVER), "stack/receiver/")
+    described = read_receiver(written(tmp_path, RECEIVER), "stack/receiver/")
+    receiver, credentials = described.receiver, described.credentials
     assert receiver.on_behalf_of == ("920013015", "985815534")
     assert receiver.secret == "stack/receiver/920013015"
     assert receiver.host_keys == (HOST_KEY,)
     assert receiver.read_back
     assert credentials == {"privateKey": text.rstrip("\n")}
     assert "PRIVATE KEY" not in repr(receiver)
+    assert described.login_fingerprint is not None
+    assert described.login_fingerprint.startswith("SHA256:")
+    assert (described.login_until, described.host_keys_until) == (None, None)
+
+
+@pytest.mark.parametrize("day", ["2027-01-31", '"2027-01-31"'])
+def test_a_last_day_counts_to_its_end(tmp_path, day):
+    """A day may be written as YAML's or in quotes; what is good until then is good all of that day."""
+    written(tmp_path, private_key(KEY), "key")
+    text = RECEIVER.replace(
+        "  privateKeyFile: key\n", f"  privateKeyFile: key\n  loginValidUntil: {day}\n  hostKeysValidUntil: {day}\n"
+    )
+    described = read_receiver(written(tmp_path, text), "")
+    assert described.login_until == described.host_keys_until == "2027-02-01T00:00:00.0000000Z"
 
 
 def test_a_password_file_loses_its_line_end_only(tmp_path):
     """Editors end a file with a line end that is not part of the password; blanks may be."""
     written(tmp_path, " s3cret \n", "password")
     text = RECEIVER.replace("privateKeyFile: key", "passwordFile: password\n  readBack: false")
-    receiver, credentials = read_receiver(written(tmp_path, text), "")
+    described = read_receiver(written(tmp_path, text), "")
+    receiver, credentials = described.receiver, described.credentials
+    assert described.login_fingerprint is None
     assert credentials == {"password": " s3cret "}
     assert not receiver.read_back
 
@@ -235,6 +252,8 @@ def test_a_password_file_loses_its_line_end_only(tmp_path):
         ("sftp://nogi@", "sftp://nogi:secret@", "sftp.url"),
         (HOST_KEY, "ssh-ed25519 AAAA", "sftp.hostKeys"),
         (f'["{HOST_KEY}"]', "[]", "sftp.hostKeys"),
+        ("  privateKeyFile: key\n", "  privateKeyFile: key\n  loginValidUntil: soon\n", "sftp.loginValidUntil"),
+        ("  privateKeyFile: key\n", "  privateKeyFile: key\n  hostKeysValidUntil: 2027\n", "sftp.hostKeysValidUntil"),
         ("  privateKeyFile: key\n", "", "sftp"),
         ("  privateKeyFile: key\n", "  privateKeyFile: key\n  passwordFile: key\n", "sftp"),
         ("  privateKeyFile: key\n", "  passwordFile: key\n  passphraseFile: key\n", "sftp"),

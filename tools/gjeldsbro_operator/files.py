@@ -3,8 +3,9 @@
 Each broken rule is named with its place in the file. Files that are named in a file are found next to it.
 """
 
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import yaml
@@ -31,6 +32,7 @@ from gjeldsbro.domain.identity_numbers import (
     provider_fault,
 )
 from gjeldsbro.domain.purposes import USUAL_PURPOSES, Purpose
+from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import ConfigurationError, RevocationListError
 from gjeldsbro.services.ports import (
     DatasetKind,
@@ -41,6 +43,7 @@ from gjeldsbro.services.ports import (
     Receiver,
     RevocationList,
 )
+from gjeldsbro_operator.keys import private_key_fault, public_fingerprint
 
 
 class InvalidFileError(ConfigurationError):
@@ -146,6 +149,17 @@ OrganisationIdentifiers = Annotated[list[Annotated[str, AfterValidator(_certific
 Name = Annotated[str, AfterValidator(_one_line), Field(max_length=200)]
 
 
+def _as_day(value: Any) -> Any:
+    """A day that was written in quotes: without them YAML reads it as one."""
+    try:
+        return date.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("must be a day such as 2027-01-31") from None
+
+
+Day = Annotated[date, BeforeValidator(_as_day)]
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -198,6 +212,8 @@ class SftpEntry(_Entry):
     passphraseFile: str | None = None  # noqa: N815 - the file's name
     passwordFile: str | None = None  # noqa: N815 - the file's name
     readBack: bool = True  # noqa: N815 - the file's name
+    loginValidUntil: Day | None = None  # noqa: N815 - the file's name
+    hostKeysValidUntil: Day | None = None  # noqa: N815 - the file's name
 
     @field_validator("url")
     @classmethod
@@ -326,8 +342,22 @@ def read_lender(file: Path) -> Lender:
     )
 
 
-def read_receiver(file: Path, secret: str) -> tuple[Receiver, dict[str, str]]:
-    """The receiver that a file describes, and what its secret holds (see adapters.secrets). Raises InvalidFileError.
+class DescribedReceiver(NamedTuple):
+    """What a receiver file says: the receiver, what its secret holds (see adapters.secrets), and until when it is good.
+
+    ``login_until`` and ``host_keys_until`` are the ends of the days in the file (fixed form); ``login_fingerprint`` is
+    that of the key's public half, None with a password.
+    """
+
+    receiver: Receiver
+    credentials: dict[str, str]
+    login_fingerprint: str | None
+    login_until: str | None
+    host_keys_until: str | None
+
+
+def read_receiver(file: Path, secret: str) -> DescribedReceiver:
+    """The receiver that a file describes. Raises InvalidFileError.
 
     ``secret`` is the start of the secret's name; the receiver's number completes it.
     """
@@ -349,12 +379,13 @@ def read_receiver(file: Path, secret: str) -> tuple[Receiver, dict[str, str]]:
         else:
             if not credentials[key].strip():
                 faults.append((place, "is empty"))
+    fingerprint = None
     if not faults and "privateKey" in credentials:
-        from gjeldsbro_operator.keys import private_key_fault  # noqa: PLC0415 - loads paramiko, see above
-
         fault = private_key_fault(credentials["privateKey"], credentials.get("passphrase"))
         if fault is not None:
             faults.append(("sftp.privateKeyFile", fault))
+        else:
+            fingerprint = public_fingerprint(credentials["privateKey"], credentials.get("passphrase"))
     if faults:
         raise InvalidFileError(file, faults)
     receiver = Receiver(
@@ -366,7 +397,13 @@ def read_receiver(file: Path, secret: str) -> tuple[Receiver, dict[str, str]]:
         secret=f"{secret}{described.receiver}",
         read_back=sftp.readBack,
     )
-    return receiver, credentials
+    return DescribedReceiver(
+        receiver, credentials, fingerprint, _end_of(sftp.loginValidUntil), _end_of(sftp.hostKeysValidUntil)
+    )
+
+
+def _end_of(day: date | None) -> str | None:
+    return None if day is None else from_datetime(datetime.combine(day + timedelta(days=1), time(), tzinfo=UTC))
 
 
 def _validated[M: BaseModel](file: Path, model: type[M], *, local: bool) -> M:

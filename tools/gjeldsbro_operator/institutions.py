@@ -3,9 +3,11 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
+from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import ConfigurationError
 from gjeldsbro.services.circuit_breaker import BreakerState
 from gjeldsbro.services.ports import Dataset, Institution, Provider
@@ -24,7 +26,7 @@ def put(stack: Stack, arguments: argparse.Namespace) -> Result:
     described = read_institution(arguments.file, local=stack.local)
     _refuse_stranded_datasets(described, stack.partners.datasets(described.institution))
     before = stack.partners.institution(described.institution)
-    merged = described if before is None else _with_ended_providers(described, before)
+    merged = _since(described if before is None else _with_ended_providers(described, before), before)
     state = "unchanged" if merged == before else "created" if before is None else "changed"
     if state != "unchanged":
         stack.record("institution put", f"institution {merged.institution}", arguments.reason)
@@ -39,6 +41,14 @@ def _with_ended_providers(described: Institution, before: Institution) -> Instit
     named = {provider.provider for provider in described.providers}
     dropped = tuple(replace(provider, ended=True) for provider in before.providers if provider.provider not in named)
     return replace(described, providers=described.providers + dropped)
+
+
+def _since(described: Institution, before: Institution | None) -> Institution:
+    """With the time at which each provider was first named, or was named again."""
+    known = {} if before is None else {one.provider: one.since for one in before.providers if not one.ended}
+    now = from_datetime(datetime.now(UTC))
+    providers = (one if one.ended else replace(one, since=known.get(one.provider, now)) for one in described.providers)
+    return replace(described, providers=tuple(providers))
 
 
 def _refuse_stranded_datasets(described: Institution, datasets: list[Dataset]) -> None:

@@ -1,6 +1,8 @@
 """Private keys and certificates that operators hand over."""
 
+from base64 import b64decode, b64encode
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,8 +40,20 @@ def private_key_fault(text: str, passphrase: str | None) -> str | None:
     return None
 
 
+def public_fingerprint(private_key: str, passphrase: str | None) -> str:
+    """The fingerprint of a private key's public half, as ``ssh-keygen -l`` shows it; the key has no fault."""
+    data = private_key.strip().encode() + b"\n"
+    load = load_ssh_private_key if b"BEGIN OPENSSH" in data else load_pem_private_key
+    public = load(data, passphrase.encode() if passphrase else None).public_key()
+    blob = public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1]
+    return "SHA256:" + b64encode(sha256(b64decode(blob)).digest()).decode().rstrip("=")
+
+
 class ClientCertificate(NamedTuple):
-    """Our certificate chain and private key (PEM), and what an operator may see of them."""
+    """Our certificate chain and private key (PEM), and what an operator may see of them.
+
+    ``not_after`` is when the first certificate of the chain ends.
+    """
 
     certificate: str
     private_key: str
@@ -58,7 +72,7 @@ def read_client_certificate(certificate_file: Path, key_file: Path, now: datetim
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"{certificate_file} or {key_file} cannot be read ({type(exc).__name__})") from None
     try:
-        certificate = x509.load_pem_x509_certificates(certificate_text.encode())[0]
+        certificate, *authorities = x509.load_pem_x509_certificates(certificate_text.encode())
     except ValueError:
         raise ConfigurationError(f"{certificate_file}: holds no PEM certificate") from None
     try:
@@ -77,5 +91,5 @@ def read_client_certificate(certificate_file: Path, key_file: Path, now: datetim
         key_text,
         certificate.subject.rfc4514_string(),
         certificate.fingerprint(SHA256()).hex(),
-        certificate.not_valid_after_utc,
+        min(one.not_valid_after_utc for one in (certificate, *authorities)),
     )

@@ -24,6 +24,7 @@ from gjeldsbro_operator import (
     population,
     receivers,
     revocations,
+    watch,
 )
 from gjeldsbro_operator.files import InvalidFileError
 from gjeldsbro_operator.output import Result, show
@@ -111,6 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_nightly(groups, anywhere, why, waits)
     _add_export(groups, anywhere, why, waits)
     _add_dead_letters(groups, anywhere, why)
+    _add_watch(groups, anywhere)
     _add_others(groups, anywhere, why)
     people = groups.add_parser("population", help="make a synthetic population and datasets for tests")
     add_population_commands(people, parents=[anywhere])
@@ -224,6 +226,15 @@ def _add_dead_letters(groups: _Groups, *parents: argparse.ArgumentParser) -> Non
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("id", metavar="ID", nargs="?", help="the letter's id, or the start of it")
         which.add_argument("--all", action="store_true", help="all of them")
+
+
+def _add_watch(groups: _Groups, anywhere: argparse.ArgumentParser) -> None:
+    text = "show what needs somebody's action now; exit status 1 if anything does"
+    _add(groups, "status", watch.status, text, anywhere)
+    log = _add(groups, "log", watch.log, "show what a function has logged, oldest first", anywhere)
+    log.add_argument("function", metavar="FUNCTION", help="its name as in functions/, for example plan_night")
+    log.add_argument("--minutes", type=int, default=60, help="how far back (default 60)")
+    log.add_argument("--filter", metavar="TEXT", help="only lines with this word, for example a run or an event")
 
 
 def _add_others(groups: _Groups, *parents: argparse.ArgumentParser) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 from gjeldsbro.domain.identity_numbers import Accepts, is_customer_id, is_organisation_number
 from gjeldsbro.domain.ssn_list import SsnList
+from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import ConfigurationError, SsnListError
+from gjeldsbro.services.ports import Credential
 from gjeldsbro_operator.keys import read_client_certificate
 from gjeldsbro_operator.output import Result, Shown, moment
 from gjeldsbro_operator.stack import Stack
@@ -147,6 +149,8 @@ def put_certificate(stack: Stack, arguments: argparse.Namespace) -> Result:
     stack.record("certificate put", f"certificate {certificate.fingerprint}", arguments.reason)
     text = json.dumps({"certificate": certificate.certificate, "privateKey": certificate.private_key})
     stack.secrets.put_secret_value(SecretId=secret, SecretString=text)
+    now, ends = from_datetime(datetime.now(UTC)), from_datetime(certificate.not_after)
+    stack.partners.put_credential(Credential("our client certificate", now, ends, certificate.fingerprint))
     until = f"{certificate.not_after:%Y-%m-%d}"
     return Result(
         {"subject": certificate.subject, "sha256": certificate.fingerprint, "notAfter": until},

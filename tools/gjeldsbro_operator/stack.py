@@ -21,8 +21,10 @@ from gjeldsbro.errors import ConfigurationError, OperatorError
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
+    from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
@@ -99,6 +101,29 @@ class Stack:
         """The stack's secrets."""
         client: SecretsManagerClient = self._client("secretsmanager")
         return client
+
+    @cached_property
+    def alarms(self) -> "CloudWatchClient":
+        """The stack's alarms."""
+        client: CloudWatchClient = self._client("cloudwatch")
+        return client
+
+    @cached_property
+    def logs(self) -> "CloudWatchLogsClient":
+        """The stack's logs."""
+        client: CloudWatchLogsClient = self._client("logs")
+        return client
+
+    def resource(self, name: str) -> str:
+        """What AWS calls a resource of the template; raises ConfigurationError when there is none of that name."""
+        client: CloudFormationClient = self._client("cloudformation")
+        try:
+            found = client.describe_stack_resource(StackName=self.name, LogicalResourceId=name)
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] == "ValidationError":
+                raise ConfigurationError(f"the stack {self.name} has no {name}") from None
+            raise
+        return found["StackResourceDetail"]["PhysicalResourceId"]
 
     @cached_property
     def state_machines(self) -> "SFNClient":

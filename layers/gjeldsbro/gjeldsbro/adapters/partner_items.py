@@ -38,6 +38,7 @@ def institution_of(item: dict[str, Any]) -> Institution:
                 ended=provider["ended"],
                 dataset=provider.get("dataset", "loans"),
                 certificates=tuple(provider.get("certificates", ())),
+                since=provider.get("since"),
             )
             for provider in item["providers"]
         ),
@@ -67,6 +68,7 @@ def receiver_of(item: dict[str, Any]) -> Receiver:
         host_keys=tuple(sftp["hostKeys"]),
         secret=sftp["secret"],
         read_back=sftp["readBack"],
+        since=item.get("since", {}),
     )
 
 

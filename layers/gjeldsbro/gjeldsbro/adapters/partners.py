@@ -14,6 +14,7 @@ pk                         sk                                what
 ``OUTCOME#run``            subject                           what one run did with one dataset or delivery
 ``RUN#flow``               run                               a run as a whole
 ``DELIVERY#quarter``       ``receiver#onBehalfOf``           the delivery of a quarter's package
+``CREDENTIAL``             what it is                        since and until when it is good
 ``RATE#organisation``      start of a window of time         how many requests that caller has sent in it
 ``PACE``                   provider                          when it may be asked next for packages (see ``pace``)
 ``TRAIL``                  ``time#id``                       who changed or looked at what, when and why
@@ -33,7 +34,7 @@ from gjeldsbro.adapters.partner_items import DATASET_NAMES, dataset_of, institut
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import DatasetBusyError, DeliveryBusyError
 from gjeldsbro.services.night.leases import taken
-from gjeldsbro.services.ports import Dataset, DatasetTime, Institution, Lease, Lender, Receiver
+from gjeldsbro.services.ports import Credential, Dataset, DatasetTime, Institution, Lease, Lender, Receiver
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -116,6 +117,7 @@ class Partners:
                     "secret": receiver.secret,
                     "readBack": receiver.read_back,
                 },
+                "since": dict(receiver.since),
             },
         )
 
@@ -277,6 +279,17 @@ class Partners:
         item = self._get(f"RUN#{flow}", run)
         return None if item is None else _values(item)
 
+    def runs(self, flow: str, since: datetime) -> dict[str, dict[str, Any]]:
+        """The runs of a flow that were started at that time or later, by name."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            KeyConditionExpression="pk = :pk",
+            FilterExpression="startedAt >= :since",
+            ExpressionAttributeValues=to_item({":pk": f"RUN#{flow}", ":since": from_datetime(since)}),
+        )
+        return {item["sk"]: _values(item) for page in pages for item in map(from_item, page["Items"])}
+
     # Deliveries
 
     def delivery(self, receiver: str, on_behalf_of: str, quarter: str) -> dict[str, Any] | None:
@@ -358,6 +371,25 @@ class Partners:
         except self._client.exceptions.ConditionalCheckFailedException:
             return False
         return True
+
+    # Certificates, keys and passwords that nobody can look at once they are stored
+
+    def credentials(self) -> list[Credential]:
+        """All that operators have handed over, by subject."""
+        return [
+            Credential(item["sk"], item["since"], item.get("until"), item.get("fingerprint"))
+            for item in self._query("CREDENTIAL")
+        ]
+
+    def put_credential(self, credential: Credential) -> None:
+        """Remember until when a credential is good, in place of what was known of its predecessor."""
+        values = {name: value for name, value in credential._asdict().items() if value is not None}
+        del values["subject"]
+        self._put("CREDENTIAL", credential.subject, values)
+
+    def remove_credential(self, subject: str) -> None:
+        """Forget a credential that is not used any more."""
+        self._client.delete_item(TableName=self._table, Key=to_item({"pk": "CREDENTIAL", "sk": subject}))
 
     # Requests of callers of the API
 
@@ -467,6 +499,7 @@ def _institution_values(institution: Institution) -> dict[str, Any]:
                     ("ended", provider.ended),
                     ("dataset", provider.dataset),
                     ("certificates", list(provider.certificates)),
+                    ("since", provider.since),
                 )
                 if value is not None
             }

@@ -20,6 +20,11 @@ class Quarter(NamedTuple):
     def __str__(self) -> str:
         return f"{self.year}-{self.number}"
 
+    @property
+    def start(self) -> datetime:
+        """Its first moment, in Norway."""
+        return datetime(self.year, 3 * self.number - 2, 1, tzinfo=NORWAY)
+
     @classmethod
     def of(cls, moment: datetime) -> Self:
         """The quarter that an aware ``moment`` falls in, in Norway."""

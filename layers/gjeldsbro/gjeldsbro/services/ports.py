@@ -1,5 +1,6 @@
 """Value types that use cases and adapters share: institutions, lenders, receivers and datasets in the PartnerTable."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -25,7 +26,8 @@ class Provider:
     ``ended`` marks a provider that was dropped from the institution: it may no longer push and is no longer fetched,
     but its data stays visible until the first accepted dataset of a successor (design decision 6). ``certificates``
     are organizationIdentifiers that its client certificate may name beside those that follow from its providerID: a
-    foreign one may name an authorisation (``PSDSE-FINA-44059``) instead of an organisation number.
+    foreign one may name an authorisation (``PSDSE-FINA-44059``) instead of an organisation number. ``since`` (fixed
+    form, see domain.timestamps) is when an operator first named it; None of those from before that was kept.
     """
 
     provider: str
@@ -35,6 +37,7 @@ class Provider:
     ended: bool = False
     dataset: DatasetKind = "loans"
     certificates: tuple[str, ...] = ()
+    since: str | None = None
 
     @property
     def can_be_asked(self) -> bool:
@@ -92,7 +95,10 @@ class Lender:
 
 @dataclass(frozen=True)
 class Receiver:
-    """An institution that gets quarterly packages, and its SFTP server."""
+    """An institution that gets quarterly packages, and its SFTP server.
+
+    ``since``: when each organisation of ``on_behalf_of`` was first named (fixed form), as far as that was kept.
+    """
 
     receiver: str
     name: str
@@ -101,6 +107,7 @@ class Receiver:
     host_keys: tuple[str, ...]
     secret: str
     read_back: bool = True
+    since: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,19 @@ class RevocationList:
     problem: str | None = None
     digest: str | None = None
     count: int | None = None
+
+
+class Credential(NamedTuple):
+    """A certificate, key or password that cannot be looked at any more, as an operator's command saw it.
+
+    ``subject`` names it for people. It is good ``until`` a point in time, as far as somebody said so; ``since`` is when
+    it was first handed over. Both are in the fixed form.
+    """
+
+    subject: str
+    since: str
+    until: str | None = None
+    fingerprint: str | None = None
 
 
 class DatasetTime(NamedTuple):

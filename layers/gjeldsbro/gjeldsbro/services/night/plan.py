@@ -55,6 +55,7 @@ def plan_night(
     objects.put_json(manifest_key(run), groups)
     count = sum(len(group["institutions"]) for group in groups)
     values = {"state": "running", "startedAt": normalise(started_at), "institutions": count, "hold": hold}
+    values["whole"] = wanted is None
     records.put_run(FLOW, run, values, clock())
     return {"run": run, "bucket": objects.bucket, "manifestKey": manifest_key(run), "institutions": count}
 

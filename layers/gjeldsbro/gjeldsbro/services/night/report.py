@@ -123,7 +123,9 @@ def report_night(
     }
     objects.put_json(report_key, report)
     summary = {name: report[name] for name in ("startedAt", "finishedAt", "statuses", "counts")}
-    records.put_run(FLOW, run, {"state": "finished", "reportKey": report_key, **summary}, now)
+    planned = records.run(FLOW, run) or {}
+    whole = planned.get("whole", True)  # a run that an earlier version planned does not say
+    records.put_run(FLOW, run, {"state": "finished", "whole": whole, "reportKey": report_key, **summary}, now)
     objects.delete_prefix(run_folder(run))
     return _answer(run, report_key, report)
 
