@@ -13,7 +13,7 @@ SYNC := $(UV) pip sync --quiet --require-hashes --python
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench build docs up down setup sshd lint format lock clean
+.PHONY: help demo test soak bench build docs up down setup sshd lint format lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -25,6 +25,9 @@ demo: setup ## Run the main job on this machine from nothing, check its result a
 test: setup ## All checks and tests
 	@$(MAKE) --no-print-directory lint
 	@$(PYTHON) -m pytest -n 2 --dist loadgroup
+
+soak: setup ## The tests that take minutes each, with their figures
+	@$(PYTHON) -m pytest tests/soak -o python_files='soak_*.py' -s
 
 bench: $(VENV)/.project .tools/sam/.installed ## The benchmarks, or PARTS="data cold push lookup" of them, with their references
 	@$(PYTHON) -m tests.bench.run $(PARTS)

@@ -1,5 +1,6 @@
 """Datasets as sorted rows: merging pages and comparing nights."""
 
+from collections.abc import Iterator
 from itertools import cycle
 
 import pytest
@@ -17,7 +18,9 @@ from gjeldsbro.domain.dataset_index import (
     Kind,
     blocks,
     compare,
-    merge_pages,
+    dataset_rows,
+    merge_files,
+    numbered,
     page_files,
     place_of,
     rows,
@@ -40,6 +43,11 @@ def page_of(customers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
 def index_of(customers: dict[bytes, bytes]) -> list[bytes]:
     """The index rows of a dataset; customers without loans are not in it."""
     return [key + digest_of(customers[key]) for key in sorted(customers) if customers[key]]
+
+
+def merge_pages(pages, duplicates: Duplicates) -> Iterator[bytes]:
+    """The dataset rows of pages' rows."""
+    return dataset_rows(merge_files([numbered(page, number) for number, page in enumerate(pages)], duplicates))
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
@@ -100,8 +108,8 @@ def test_the_streamed_comparison_equals_set_arithmetic(old, new, unknown, full) 
     pending = [step.pending_row for step in steps if step.pending_row]
     assert pending == sorted(pending)
     assert all(len(row) == PENDING_ROW_SIZE for row in pending)
-    written = {row[:KEY_SIZE] for row in pending if place_of(row).page != GONE}
-    deleted = {row[:KEY_SIZE] for row in pending if place_of(row).page == GONE}
+    written = {row[:KEY_SIZE] for row in pending if place_of(row).file != GONE}
+    deleted = {row[:KEY_SIZE] for row in pending if place_of(row).file == GONE}
     assert len(pending) == len(written) + len(deleted)
     changed = keys(Kind.ADDED) | keys(Kind.CHANGED)
     assert written == (after if full else changed | (after & unknown))

@@ -2,13 +2,15 @@
 
 import json
 from datetime import timedelta
+from itertools import cycle
 
 import pytest
-from tests.unit.night_world import FI, PROVIDER, World, customer_json, page_json, people
+from tests.unit.night_world import FI, PROVIDER, DiedError, World, customer_json, page_json, people
 
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.errors import ConfigurationError, DatasetRefusedError, InstitutionUnavailableError, Violation
 from gjeldsbro.services.night import fetch
+from gjeldsbro.services.night import records as night_records
 from gjeldsbro.services.night.common import Job
 from gjeldsbro.services.night.ports import FetchedPage
 from gjeldsbro.services.ports import Institution, Provider
@@ -46,7 +48,7 @@ def test_without_the_header_there_is_one_page() -> None:
     assert len(world.requests) == 1
 
 
-@pytest.mark.parametrize("header", ["0", "-1", "1.5", "x", "", "1001", "99999999999", "2, 2", "²"])
+@pytest.mark.parametrize("header", ["0", "-1", "1.5", "x", "", "10001", "99999999999", "2, 2", "²"])
 def test_an_absurd_number_of_pages_is_refused(header) -> None:
     """A whole number from 1 to the limit, in ASCII digits; else we would fetch too little or for ever."""
     world = fetched(page_json([one(A)]), header=header)
@@ -259,3 +261,126 @@ def test_the_same_person_has_another_key_under_another_secret() -> None:
     world.now += timedelta(hours=1)
     world.night("n1", days=0)
     assert set(world.balances()) == {HashKey("1", b"other" * 8).customer_key(A)}
+
+
+# Many pages, and much time
+
+
+def many_pages(width: int, monkeypatch, count: int = 20) -> tuple[World, dict[str, int]]:
+    """A world whose provider delivers ``count`` customers, each on a page of its own; every seventh without loans."""
+    monkeypatch.setattr(night_records, "MERGE_WIDTH", width)
+    world = World()
+    amounts = {customer: 0 if number % 7 == 6 else 100 + number for number, customer in enumerate(people(count))}
+    world.serve(amounts, pages=count)
+    return world, amounts
+
+
+@pytest.mark.parametrize("width", [1, 3, 10, 19, 20, 256])
+def test_many_pages_are_merged_in_groups(width, monkeypatch) -> None:
+    """Never more files at once than the width, and the register is the same however they are grouped."""
+    world, amounts = many_pages(width, monkeypatch)
+    opened = []
+    once = night_records.rows
+    monkeypatch.setattr(night_records, "rows", lambda chunks, size: opened.append(size) or once(chunks, size))
+    world.night("n1")
+    world.assert_holds(amounts)
+    assert len(opened) == (20 if width >= 20 else 20 + -(-20 // width))
+    assert world.outcome("n1")["pages"] == 20
+
+
+def test_a_customer_on_two_pages_of_different_groups_is_refused_with_both_places(monkeypatch) -> None:
+    """The place is that in the institution's own pages, whatever we made of them."""
+    world, amounts = many_pages(3, monkeypatch)
+    pages = world.served[FI, PROVIDER]
+    pages[17] = page_json([one(people(30)[25]), one(people(20)[4])])
+    world.night("n1")
+    assert world.outcome("n1")["violations"] == [
+        {
+            "place": "page 17 /customers/1",
+            "rule": "a customer must come once; this one came before, on page 4 as /customers/0",
+        },
+    ]
+    pages[17] = page_json([one(people(30)[25]), one(people(20)[16])])
+    world.night("n2")
+    assert world.outcome("n2")["violations"][0]["place"] == "page 17 /customers/1"
+    assert (world.balances(), len(amounts)) == ({}, 20)
+
+
+def test_a_fetch_of_many_pages_that_is_killed_after_any_write_goes_on(monkeypatch) -> None:
+    """Also in the middle of a group; what was merged is not merged again, and nothing of the dead one is left."""
+    for writes in range(1, 1000):
+        world, amounts = many_pages(4, monkeypatch, count=10)
+        world.plan("n1")
+        world.mortality.last = world.mortality.writes + writes
+        died = False
+        try:
+            world.fetch("n1")
+        except DiedError:
+            died = True
+        world.mortality.last = None
+        world.fetch("n1")
+        assert len(world.requests) <= 11
+        world.judge("n1")
+        world.load("n1")
+        world.report("n1")
+        world.assert_holds(amounts)
+        if not died:
+            break
+    assert writes > 30
+
+
+def test_a_fetch_of_many_pages_takes_many_invocations(monkeypatch) -> None:
+    """Each gets on by a page or a group, however little time it has."""
+    world, amounts = many_pages(4, monkeypatch)
+    world.seconds = cycle([fetch.PAGE_SECONDS + 100.0, 10.0])
+    world.plan("n1")
+    calls = 1
+    while not fetch.fetch_pages(JOB, "fetch", world.fetcher):
+        calls += 1
+    assert calls >= 20
+    world.seconds = None
+    world.judge("n1")
+    world.load("n1")
+    world.report("n1")
+    world.assert_holds(amounts)
+
+
+@pytest.mark.parametrize(
+    ("hours", "reason"),
+    [
+        (7, "too slow: page 0 had not come 6 hours after the run began"),
+        (5.9, "too slow: page 2 of 3 had not come 6 hours after the run began"),
+    ],
+)
+def test_a_fetch_that_takes_too_long_ends_in_words(hours, reason) -> None:
+    """Counted from the run's start, so that others behind the same slow server end too; yesterday's data stays."""
+    world = World()
+    world.serve({A: 100})
+    world.night("n0")
+    world.serve({A: 200, B: 100, C: 100}, pages=3)
+    pages = world.served[FI, PROVIDER]
+
+    def slow(page: int) -> FetchedPage:
+        world.now += timedelta(minutes=4)
+        return FetchedPage(pages[page], "3", 10)
+
+    world.served[FI, PROVIDER] = slow
+    world.plan("n1")
+    world.now += timedelta(hours=hours)
+    world.fetch("n1")
+    assert world.judge("n1") == {"datasets": [], "withdrawals": []}
+    world.report("n1")
+    outcome = world.outcome("n1")
+    assert (outcome["status"], outcome["reason"]) == ("failed", reason)
+    assert outcome["error"] == "InstitutionUnavailableError"  # the institution sees the reason too
+    world.assert_holds({A: 100})
+
+
+def test_a_list_that_does_not_come_ends_likewise() -> None:
+    """It has no pages to speak of."""
+    world = World()
+    world.deliver("ssn")
+    world.plan("n1")
+    world.now += timedelta(hours=6, minutes=1)
+    world.fetch("n1")
+    assert world.outcome("n1")["reason"] == "too slow: the list had not come 6 hours after the run began"

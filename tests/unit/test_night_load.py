@@ -10,7 +10,7 @@ from tests.unit.night_world import FI, PROVIDER, PUSHER, SUCCESSOR, DiedError, W
 
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.errors import ConfigurationError
-from gjeldsbro.services.night import load
+from gjeldsbro.services.night import load, records
 from gjeldsbro.services.night.leases import LEASE_SECONDS
 from gjeldsbro.services.ports import Lease, Provider
 
@@ -306,7 +306,7 @@ def test_the_time_is_looked_at_between_strides_only_after_progress() -> None:
 
 def test_memory_stays_flat_as_the_files_are_read_in_pieces(monkeypatch) -> None:
     """Records come through a window that moves over the page; no file is read whole."""
-    monkeypatch.setattr(load, "_WINDOW_BUDGET", 1)
+    monkeypatch.setattr(records, "WINDOW_BUDGET", 1)
     world = World()
     amounts = {customer: 100 + number for number, customer in enumerate(people(3000))}
     world.serve(amounts, pages=2)

@@ -8,8 +8,10 @@ file        bytes  row
 ==========  =====  ================================================================================================
 index       48     key, digest: what the register shows of a dataset; kept until the next one is accepted
 page rows   64     key, digest, number of the customer in the page (4), offset (8) and length (4) of its record
-dataset     64     key, digest, page (4), offset (8) and length (4) of its record: the pages merged
-pending     48     key, page (4), offset (8) and length (4) of its record; page ``GONE``: the customer is deleted
+group       68     key, digest, page (4), number (4) of the customer in the page, offset (8) and length (4) of its
+                   record: some hundred pages merged, and their records with them in a file of the group's own
+dataset     64     key, digest, file (4), offset (8) and length (4) of its record: the pages, or the groups, merged
+pending     48     key, file (4), offset (8) and length (4) of its record; file ``GONE``: the customer is deleted
 ==========  =====  ================================================================================================
 
 A record is the key again and ``encode_loans`` of the customer's loans, so that a row which points to the wrong place is
@@ -17,7 +19,7 @@ noticed. Numbers are unsigned and big-endian. A customer without loans has a pag
 duplicates are found, and no row in the other files.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from heapq import merge
@@ -27,13 +29,16 @@ from typing import NamedTuple
 KEY_SIZE = 32
 INDEX_ROW_SIZE = 48
 PAGE_ROW_SIZE = 64
+GROUP_ROW_SIZE = 68
 DATASET_ROW_SIZE = 64
 PENDING_ROW_SIZE = 48
 
 GONE = 0xFFFFFFFF
-"""In place of a page number: the customer is not in the dataset and is to be deleted."""
+"""In place of a file's number: the customer is not in the dataset and is to be deleted."""
 
 _PLACE = Struct(">IQI")
+_NUMBERED = Struct(">IIQI")
+_RECORD = Struct(">QI")
 _GONE_PLACE = _PLACE.pack(GONE, 0, 0)
 _NO_DIGEST = bytes(INDEX_ROW_SIZE - KEY_SIZE)
 _END = b"\xff" * (KEY_SIZE + 1)  # sorts behind every key that a keyed hash gives
@@ -41,9 +46,9 @@ _BLOCK_ROWS = 4096
 
 
 class Place(NamedTuple):
-    """Where a row points to: (page or number of the customer, offset, length)."""
+    """Where a row points to: (number of the file or of the customer, offset, length)."""
 
-    page: int
+    file: int
     offset: int
     length: int
 
@@ -119,7 +124,7 @@ def page_files(customers: Iterable[tuple[bytes, bytes, bytes]]) -> tuple[bytes, 
     """The page rows and the records of a page's customers, given as (key, digest, record) in the page's order.
 
     An empty record: the customer has no loans.
-    A customer that the page has twice stays twice: ``merge_pages`` finds it.
+    A customer that the page has twice stays twice: ``merge_files`` finds it.
     """
     page_rows, records, offset = [], [], 0
     ordered = sorted((key, number, digest, record) for number, (key, digest, record) in enumerate(customers))
@@ -130,26 +135,53 @@ def page_files(customers: Iterable[tuple[bytes, bytes, bytes]]) -> tuple[bytes, 
     return b"".join(page_rows), b"".join(records)
 
 
-def merge_pages(pages: Iterable[Iterable[bytes]], duplicates: Duplicates) -> Iterator[bytes]:
-    """The dataset rows of page files, given as page rows in key order; customers without loans are left out.
+def numbered(page_rows: Iterable[bytes], page: int) -> Iterator[bytes]:
+    """A page's rows as group rows, which say what page they are of."""
+    of = page.to_bytes(4)
+    for row in page_rows:
+        yield row[:INDEX_ROW_SIZE] + of + row[INDEX_ROW_SIZE:]
+
+
+def merge_files(files: Iterable[Iterable[bytes]], duplicates: Duplicates) -> Iterator[tuple[bytes, int]]:
+    """The group rows of all files, each file's in key order, with the number of the file that each came from.
 
     A customer that comes again, on the same page or another, goes to ``duplicates``: the dataset is to be refused then.
     """
-    last, last_page, last_number = b"", 0, 0
-    for row, page in merge(*(_numbered(page_rows, page) for page, page_rows in enumerate(pages))):
-        number, offset, length = place_of(row)
+    last, last_row = b"", b""
+    for row, file in merge(*(_from(file_rows, file) for file, file_rows in enumerate(files))):
         key = row[:KEY_SIZE]
         if key == last:
-            duplicates.add((page, number), (last_page, last_number))
+            duplicates.add(
+                _NUMBERED.unpack_from(row, INDEX_ROW_SIZE)[:2], _NUMBERED.unpack_from(last_row, INDEX_ROW_SIZE)[:2]
+            )
             continue
-        last, last_page, last_number = key, page, number
+        last, last_row = key, row
+        yield row, file
+
+
+def merge_group(
+    pages: Iterable[Iterable[bytes]], read: Callable[[bytes, Place], bytes], duplicates: Duplicates
+) -> Iterator[tuple[bytes, bytes]]:
+    """Group rows and records of some pages' group rows; ``read`` gives a record by its key and place in its file."""
+    offset = 0
+    for row, file in merge_files(pages, duplicates):
+        page, number, at, length = _NUMBERED.unpack_from(row, INDEX_ROW_SIZE)
+        record = read(row[:KEY_SIZE], Place(file, at, length)) if length else b""
+        yield row[:INDEX_ROW_SIZE] + _NUMBERED.pack(page, number, offset, length), record
+        offset += length
+
+
+def dataset_rows(merged: Iterable[tuple[bytes, int]]) -> Iterator[bytes]:
+    """The dataset rows of merged group rows; customers without loans are left out."""
+    for row, file in merged:
+        offset, length = _RECORD.unpack_from(row, INDEX_ROW_SIZE + 8)
         if length:
-            yield row[:INDEX_ROW_SIZE] + _PLACE.pack(page, offset, length)
+            yield row[:INDEX_ROW_SIZE] + _PLACE.pack(file, offset, length)
 
 
-def _numbered(page_rows: Iterable[bytes], page: int) -> Iterator[tuple[bytes, int]]:
-    for row in page_rows:
-        yield row, page
+def _from(file_rows: Iterable[bytes], file: int) -> Iterator[tuple[bytes, int]]:
+    for row in file_rows:
+        yield row, file
 
 
 def compare(

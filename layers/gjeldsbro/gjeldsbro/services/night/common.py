@@ -63,22 +63,18 @@ class Job:
         """A page's records, likewise."""
         return f"{self.folder}pages/{page:05d}{by and '-'}{by}.rec"
 
+    def group_rows_key(self, group: int, by: str) -> str:
+        """The rows of a group of pages, as the invocation with the token ``by`` merged them."""
+        return f"{self.folder}groups/{group:03d}-{by}.idx"
+
+    def group_records_key(self, group: int, by: str) -> str:
+        """The records of a group of pages, likewise."""
+        return f"{self.folder}groups/{group:03d}-{by}.rec"
+
 
 def run_folder(run: str) -> str:
     """Where a run's working files are."""
     return f"runs/nightly/{run}/"
-
-
-def fetched_by(cursor: dict[str, Any], pages: int) -> list[str]:
-    """For each page of a fetch, the token of the invocation that stored it.
-
-    Two invocations of a run may fetch the same page, at two times; the records of the one never stand under rows of the
-    other. A cursor says from which page on an invocation stored them.
-    """
-    tokens = [""] * pages
-    for first, token in cursor.get("storedBy", ()):
-        tokens[first:] = [token] * (pages - first)
-    return tokens
 
 
 def manifest_key(run: str) -> str:

@@ -8,27 +8,34 @@ each of them is stored without loans, which says "customer, ask"; a page's custo
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import batched
 from typing import Any
 
 from gjeldsbro.domain.customer_keys import HashKey
-from gjeldsbro.domain.dataset_index import PAGE_ROW_SIZE, Duplicates, blocks, merge_pages, page_files, rows
+from gjeldsbro.domain.dataset_index import Duplicates, page_files
 from gjeldsbro.domain.dataset_page import read_page
 from gjeldsbro.domain.identity_numbers import Accepts
 from gjeldsbro.domain.loans import CustomerLoans, content_digest, encode_loans
 from gjeldsbro.domain.register import MAX_LOANS_BYTES
 from gjeldsbro.domain.ssn_dataset import read_customer_list
-from gjeldsbro.domain.timestamps import from_datetime
-from gjeldsbro.errors import ConfigurationError, DatasetBusyError, DatasetRefusedError, Violation
+from gjeldsbro.domain.timestamps import from_datetime, to_datetime
+from gjeldsbro.errors import (
+    ConfigurationError,
+    DatasetBusyError,
+    DatasetRefusedError,
+    InstitutionUnavailableError,
+    Violation,
+)
 from gjeldsbro.log import logger
 from gjeldsbro.services.night.common import (
+    FLOW,
     VIOLATIONS_SHOWN,
     Clock,
     Job,
     Remaining,
     after_close,
     close,
-    fetched_by,
     is_closed,
     leased,
     outcome,
@@ -36,9 +43,10 @@ from gjeldsbro.services.night.common import (
 )
 from gjeldsbro.services.night.leases import released
 from gjeldsbro.services.night.ports import NightRecords, Objects, PageSource
+from gjeldsbro.services.night.records import groups_due, merge, merge_next_group
 from gjeldsbro.services.ports import Dataset, DatasetKind, Provider
 
-MAX_PAGES = 1000
+MAX_PAGES = 10_000
 """FUNC-08: a page has at least 50 MB, so no institution can have so many; a header beyond it is a mistake."""
 
 PAGE_SECONDS = 600
@@ -54,11 +62,14 @@ check and sort, and 530 MB."""
 LIST_PART = 200_000
 """Customers of a list that are sorted and stored together, like a page, so that memory stays flat."""
 
+FETCH_HOURS = 6
+"""After so long since the run began no page is asked for any more. TECH-04 allows an institution ten minutes; and a
+group of the Map, which has four fetches at a time, stays within the 25,000 events of its execution's history."""
+
 MERGE_SECONDS = 300
 """A merge is begun with at least this much time: it cannot be continued by a later invocation."""
 
 _HOLE = "must hold customers when those of a later page do"
-_CHUNK_BUDGET = 64 << 20
 _NO_LOANS = encode_loans(())
 _NO_LOANS_DIGEST = content_digest()
 
@@ -98,7 +109,9 @@ class _Cursor:
     blankPage: int | None = None  # noqa: N815 - as above
     violations: list[list[str]] | None = None
     totalViolations: int = 0  # noqa: N815 - as above
-    storedBy: list[list[Any]] = field(default_factory=list)  # noqa: N815 - as above; see fetched_by
+    storedBy: list[list[Any]] = field(default_factory=list)  # noqa: N815 - as above; see night.records
+    groups: list[str] = field(default_factory=list)
+    until: str = ""
 
     def refuse(self, violations: list[Violation], total: int) -> None:
         kept = self.violations or []
@@ -143,13 +156,22 @@ def _fetch(job: Job, action: str, dataset: Dataset, tools: Fetcher) -> bool:
     if dataset.fetch is not None and dataset.fetch["run"] == job.run:
         cursor = _Cursor(**dataset.fetch)
     else:
-        cursor = _Cursor(job.run, from_datetime(tools.clock()), withdraw=action == "withdraw")
+        start = from_datetime(tools.clock())
+        until = from_datetime(to_datetime(_run_start(job, tools) or start) + timedelta(hours=FETCH_HOURS))
+        cursor = _Cursor(job.run, start, withdraw=action == "withdraw", until=until)
         cursor.ready = cursor.withdraw
         dataset = tools.records.update_dataset(dataset, job.run, fetch=cursor.stored())
     if cursor.ready:
         return True
-    if not _fetch_missing(job, cursor, dataset, tools):
-        return False
+    try:
+        if not _fetch_missing(job, cursor, dataset, tools):
+            return False
+    except _TooSlowError as exc:
+        now = tools.clock()
+        failed = outcome(job, "failed", now, reason=str(exc), error=InstitutionUnavailableError.__name__)
+        close(job, dataset, records=tools.records, objects=tools.objects, result=failed, now=now)
+        logger.warning("NIGHT_DATASET_TOO_SLOW", extra={"dataset": job.subject, "pages": cursor.nextPage})
+        return True
     if not cursor.totalViolations:
         _merge(job, cursor, tools)
     if cursor.totalViolations:
@@ -170,20 +192,45 @@ def _fetch_missing(job: Job, cursor: _Cursor, dataset: Dataset, tools: Fetcher) 
     elif cursor.kind != provider.dataset:
         raise ConfigurationError("the provider was set up for another kind of dataset during the fetch")
     fetch_next = _fetch_list if cursor.kind == "ssn" else _fetch_one
-    while cursor.nextPage < cursor.pages and cursor.totalViolations < VIOLATIONS_SHOWN:
+    assert dataset.lease is not None
+    by = dataset.lease.token or ""
+    while cursor.totalViolations < VIOLATIONS_SHOWN:
+        merges = not cursor.totalViolations and len(cursor.groups) < groups_due(vars(cursor))
+        if not merges and cursor.nextPage == cursor.pages:
+            break
         if cursor.nextPage > began_at and tools.remaining() < PAGE_SECONDS + RESERVE_SECONDS:
             return False
-        assert dataset.lease is not None
-        cursor.store_as(dataset.lease.token or "")
-        try:
-            fetch_next(job, cursor, provider, tools)
-        except DatasetRefusedError as exc:
-            cursor.refuse(list(exc.violations), exc.total)
-            return True
-        cursor.nextPage += 1
+        if merges:
+            _merge_group(job, cursor, by, tools)
+        else:
+            _check_time(cursor, tools)
+            cursor.store_as(by)
+            try:
+                fetch_next(job, cursor, provider, tools)
+            except DatasetRefusedError as exc:
+                cursor.refuse(list(exc.violations), exc.total)
+                return True
+            cursor.nextPage += 1
         tools.records.update_dataset(dataset, job.run, fetch=cursor.stored())
     # All are there. The merge gets an invocation of its own when this one has not much time left.
     return cursor.nextPage == began_at or cursor.totalViolations > 0 or tools.remaining() >= MERGE_SECONDS
+
+
+class _TooSlowError(Exception):
+    """A fetch has taken as long as it may."""
+
+
+def _check_time(cursor: _Cursor, tools: Fetcher) -> None:
+    if not cursor.until or from_datetime(tools.clock()) < cursor.until:
+        return
+    missing = "the list" if cursor.kind == "ssn" else f"page {cursor.nextPage}"
+    of = f" of {cursor.pages}" if cursor.nextPage else ""
+    raise _TooSlowError(f"too slow: {missing}{of} had not come {FETCH_HOURS} hours after the run began")
+
+
+def _run_start(job: Job, tools: Fetcher) -> str | None:
+    run = tools.records.run(FLOW, job.run)
+    return None if run is None else run.get("startedAt")
 
 
 def _fetch_one(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) -> None:
@@ -275,12 +322,18 @@ def _keep(job: Job, cursor: _Cursor, customers: list[CustomerLoans], tools: Fetc
 
 def _merge(job: Job, cursor: _Cursor, tools: Fetcher) -> None:
     duplicates = Duplicates(VIOLATIONS_SHOWN)
-    chunk = max(1 << 16, min(1 << 20, _CHUNK_BUDGET // cursor.pages))
-    keys = [job.rows_key(page, by) for page, by in enumerate(fetched_by(vars(cursor), cursor.pages))]
-    pages = [rows(tools.objects.open(key, chunk=chunk), PAGE_ROW_SIZE) for key in keys]
-    with tools.objects.writer(job.dataset_key) as writer:
-        for block in blocks(merge_pages(pages, duplicates)):
-            writer.write(block)
+    merge(job, vars(cursor), tools.objects, duplicates)
+    _refuse_duplicates(cursor, duplicates)
+
+
+def _merge_group(job: Job, cursor: _Cursor, by: str, tools: Fetcher) -> None:
+    duplicates = Duplicates(VIOLATIONS_SHOWN)
+    merge_next_group(job, vars(cursor), by, tools.objects, duplicates)
+    cursor.groups = [*cursor.groups, by]
+    _refuse_duplicates(cursor, duplicates)
+
+
+def _refuse_duplicates(cursor: _Cursor, duplicates: Duplicates) -> None:
     if duplicates.total:
         repeated = _twice_in_list if cursor.kind == "ssn" else _on_two_pages
         cursor.refuse([repeated(*places) for places in duplicates.first], duplicates.total)

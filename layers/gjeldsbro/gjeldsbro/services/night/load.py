@@ -20,7 +20,6 @@ from gjeldsbro.domain.dataset_index import (
     KEY_SIZE,
     PENDING_ROW_SIZE,
     Kind,
-    Place,
     compare,
     place_of,
     rows,
@@ -36,13 +35,13 @@ from gjeldsbro.services.night.common import (
     Remaining,
     after_close,
     close,
-    fetched_by,
     is_closed,
     leased,
     outcome,
 )
 from gjeldsbro.services.night.leases import released
 from gjeldsbro.services.night.ports import NightRecords, Objects
+from gjeldsbro.services.night.records import Records, record_files
 from gjeldsbro.services.ports import Dataset, Institution
 
 STRIDE = 5000
@@ -56,7 +55,6 @@ FULL_DAYS = 7
 
 _FOREVER = "9999-12-31T23:59:59.9999999Z"
 _STEPS_AT_ONCE = 4096
-_WINDOW_BUDGET = 64 << 20
 
 
 class RegisterWriter(Protocol):
@@ -186,7 +184,7 @@ class _Load:
         if position == total:
             return True
         register = self.tools.register(version)
-        records = _Records(self.job, self.cursor, self.tools.objects)
+        records = Records(record_files(self.job, self.cursor), self.tools.objects)
         began_at = position
         pending = self.stored(self.dataset.pending, PENDING_ROW_SIZE, start=position)
         for stride in batched(pending, STRIDE, strict=False):
@@ -197,12 +195,12 @@ class _Load:
                 self.job.institution,
                 self.job.provider,
                 self.job.run,
-                ((key, records.read(key, place)) for key, place in places if place.page != GONE),
+                ((key, records.read(key, place)) for key, place in places if place.file != GONE),
             )
             register.delete_dataset_items(
                 self.job.institution,
                 self.job.provider,
-                (key for key, place in places if place.page == GONE),
+                (key for key, place in places if place.file == GONE),
             )
             position += len(stride)
             self.update(fetch={**self.cursor, "position": position})
@@ -351,40 +349,6 @@ class _Load:
             if records.drop_provider(institution, job.provider):
                 break
         logger.info("NIGHT_DATASET_WITHDRAWN", extra={"dataset": job.subject})
-
-
-class _Records:
-    """Reads single records of a page in the order of their offsets, through a window that moves over the file."""
-
-    def __init__(self, job: Job, cursor: dict[str, Any], objects: Objects) -> None:
-        pages = int(cursor["pages"])
-        self._keys = [job.records_key(page, by) for page, by in enumerate(fetched_by(cursor, pages))]
-        self._objects = objects
-        self._size = max(1 << 16, min(1 << 20, _WINDOW_BUDGET // pages))
-        self._windows: dict[int, tuple[int, bytes, Iterator[bytes]]] = {}
-
-    def read(self, key: bytes, place: Place) -> bytes:
-        """The encoded loans of a customer.
-
-        Raises ConfigurationError when its page is no longer stored whole, or is not the one that was merged: whatever
-        may have happened to the file, nobody may get another one's loans by that.
-        """
-        start, data, chunks = self._windows.get(place.page, (0, b"", iter(())))
-        last = place.offset + place.length
-        if not start <= place.offset <= start + len(data) + self._size or not data:
-            page = self._keys[place.page]
-            start, data, chunks = place.offset, b"", self._objects.open(page, start=place.offset, chunk=self._size)
-        try:
-            while start + len(data) < last:
-                kept = max(0, place.offset - start)
-                start, data = start + min(kept, len(data)), data[kept:] + next(chunks)
-        except (KeyError, StopIteration):
-            raise ConfigurationError(f"page {place.page} is missing in the data bucket") from None
-        self._windows[place.page] = (start, data, chunks)
-        record = data[place.offset - start : last - start]
-        if record[:KEY_SIZE] != key:
-            raise ConfigurationError(f"page {place.page} in the data bucket is not the one that was merged")
-        return record[KEY_SIZE:]
 
 
 def _all_taken(institution: Institution, run: str, records: NightRecords) -> bool:
