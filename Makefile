@@ -27,7 +27,7 @@ test: setup ## All checks and tests
 	@$(PYTHON) -m pytest -n 2 --dist loadgroup
 
 soak: setup ## The tests that take minutes each, with their figures
-	@$(PYTHON) -m pytest tests/soak -o python_files='soak_*.py' -s
+	@$(PYTHON) -m pytest tests/soak -o python_files='soak_*.py' -o timeout=3600 -s
 
 bench: $(VENV)/.project .tools/sam/.installed ## The benchmarks, or PARTS="data cold push lookup" of them, with their references
 	@$(PYTHON) -m tests.bench.run $(PARTS)

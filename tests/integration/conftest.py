@@ -10,6 +10,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from tests.integration.enforcement import enforced
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.data_store import DataStore
@@ -41,6 +42,13 @@ ENVIRONMENT = {
     "LOGIN_MAX_AGE_DAYS": "730",
     "ALLOW_PLAIN_HTTP": "true",
 }
+
+
+@pytest.fixture(autouse=True)
+def rights(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What handlers call of AWS is held against their functions' rights."""
+    with enforced(request.node.nodeid):
+        yield
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def _add_receiver(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
     put = _add(group, "put", receivers.put, "onboard a receiver, or change it", anywhere, why)
     put.add_argument("file", type=Path, metavar="FILE", help="receiver file (YAML)")
     _add(group, "list", receivers.show_all, "show all receivers", anywhere)
-    check = _add(group, "check", receivers.check, "connect to a receiver's server and say what works", anywhere)
+    check = _add(group, "check", receivers.check, "connect to a receiver's server and say what works", anywhere, why)
     check.add_argument("id", metavar="ID", help="the receiver's organisation number")
     remove = _add(group, "remove", receivers.remove, "end a receiver", anywhere, why)
     remove.add_argument("id", metavar="ID", help="the receiver's organisation number")
