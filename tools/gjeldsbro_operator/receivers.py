@@ -81,7 +81,7 @@ def check(stack: Stack, arguments: argparse.Namespace) -> Result:
     """Let the stack connect to a receiver's server, and say step by step what works."""
     if stack.partners.receiver(arguments.id) is None:
         raise ConfigurationError(f"there is no receiver {arguments.id}")
-    stack.record("receiver check", f"receiver {arguments.id}")
+    stack.record("receiver check", f"receiver {arguments.id}", arguments.reason)
     checked = stack.invoke("CheckReceiverFunctionName", {"receiver": arguments.id})
     rows = [(_CHECKS.get(check, check), result) for check, result in checked["checks"].items()]
     return Result(checked, [Shown(f"Receiver {arguments.id}", ("Check", "Result"), rows)], ok=bool(checked["works"]))
