@@ -1,6 +1,6 @@
 """A dataset of 10,000 pages, as many as a fetch takes: how long, and how much memory."""
 
-# ruff: noqa: D102, T201 - services/night/ports.py says what the stores do; the figures are what this is for
+# ruff: noqa: D102 - services/night/ports.py says what the stores do; the figures are what this is for
 
 import json
 import resource
