@@ -35,11 +35,10 @@ class BuildSettings(Settings):
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """``{"run", "receiver", "onBehalfOf", "batch"}`` -> ``{"complete"}``."""
     settings = BuildSettings.load()
-    key = _secrets().hash_key(settings.hash_key_secret)
+    keys = _secrets().hash_keys(settings.hash_key_secret)
     loans = PackageLoans(
         partners=Partners(settings.partner_table, dynamodb()),
-        register=Register(settings.register_table, dynamodb(), key),
-        hash_key=key,
+        register=Register(settings.register_table, dynamodb(), keys),
         asking=_client(settings),
         breaker=CircuitBreaker(BreakerItems(settings.partner_table, dynamodb())),
         pace=SharedPace(settings.partner_table, dynamodb(), REQUESTS_PER_SECOND),
@@ -52,7 +51,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         batch=event["batch"],
         store=DataStore(settings.data_bucket, s3()),
         loans=loans,
-        key=key,
+        keys=keys,
     )
     extra = {"onBehalfOf": event["onBehalfOf"], "batch": event["batch"], **built._asdict()}
     logger.info("SLICE_BUILT", extra=extra)

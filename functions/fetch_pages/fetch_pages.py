@@ -45,7 +45,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             certificate_anew=partial(certificate, anew=True),
             allow_plain_http=settings.allow_plain_http,
         ),
-        hash_key=_secrets().hash_key(settings.hash_key_secret),
+        hash_keys=_secrets().hash_keys(settings.hash_key_secret),
         accepts=settings.identity_numbers,
         clock=lambda: datetime.now(UTC),
         remaining=lambda: context.get_remaining_time_in_millis() / 1000,

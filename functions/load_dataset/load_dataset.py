@@ -1,15 +1,12 @@
 """Writes the differences of one dataset to the register and commits it."""
 
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from gjeldsbro.adapters import aws
 from gjeldsbro.adapters.data_store import DataStore
 from gjeldsbro.adapters.partners import Partners
-from gjeldsbro.adapters.register import Register
-from gjeldsbro.adapters.secrets import Secrets
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.adapters.register import DatasetItems
 from gjeldsbro.log import LambdaContext, task
 from gjeldsbro.services.night import load
 from gjeldsbro.services.night.common import Job
@@ -22,12 +19,6 @@ class LoadSettings(Settings):
     partner_table: str
     register_table: str
     data_bucket: str
-    hash_key_secret: str
-
-
-@lru_cache(maxsize=None)
-def _secrets() -> Secrets:
-    return Secrets(aws.secretsmanager())
 
 
 @task
@@ -38,8 +29,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         records=Partners(settings.partner_table, aws.dynamodb()),
         objects=DataStore(settings.data_bucket, aws.s3()),
         # The rows hold customer keys, so that only the version is needed here, and no secret.
-        register=lambda version: Register(settings.register_table, aws.dynamodb(), HashKey(version, b"")),
-        key_version=_secrets().hash_key(settings.hash_key_secret).version,
+        register=lambda version: DatasetItems(settings.register_table, aws.dynamodb(), version),
         clock=lambda: datetime.now(UTC),
         remaining=lambda: context.get_remaining_time_in_millis() / 1000,
     )

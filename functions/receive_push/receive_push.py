@@ -45,11 +45,11 @@ def receive_loans(request: Request) -> dict[str, Any]:
     """
     settings = PushSettings.load()
     message = read_message(request.json_body(), accepts=settings.identity_numbers, now=request.received)
-    hash_key = _secrets().hash_key(settings.hash_key_secret)
+    hash_keys = _secrets().hash_keys(settings.hash_key_secret)
     service = PushService(
         Partners(settings.partner_table, dynamodb()),
-        Register(settings.register_table, dynamodb(), hash_key),
-        hash_key,
+        Register(settings.register_table, dynamodb(), hash_keys),
+        hash_keys,
     )
     receipt = service.receive(message, request.caller.organisation, request.received)
     logger.info(

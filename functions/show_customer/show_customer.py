@@ -27,11 +27,11 @@ class ShowSettings(Settings):
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """``{"customerID", "operator", "reason"?}`` -> see ``ShowCustomer.show``."""
     settings = ShowSettings.load()
-    hash_key = _secrets().hash_key(settings.hash_key_secret)
+    hash_keys = _secrets().hash_keys(settings.hash_key_secret)
     use_case = ShowCustomer(
         Partners(settings.partner_table, dynamodb()),
-        Register(settings.register_table, dynamodb(), hash_key),
-        hash_key,
+        Register(settings.register_table, dynamodb(), hash_keys),
+        hash_keys,
         settings.identity_numbers,
     )
     shown = use_case.show(

@@ -27,11 +27,11 @@ class ShowSettings(Settings):
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """``{"customerID", "operator", "reason"?}`` -> see ``ShowLookups.show``."""
     settings = ShowSettings.load()
-    hash_key = _secrets().hash_key(settings.hash_key_secret)
+    hash_keys = _secrets().hash_keys(settings.hash_key_secret)
     use_case = ShowLookups(
         Partners(settings.partner_table, dynamodb()),
-        LookupHistory(settings.lookup_table, dynamodb(), hash_key),
-        hash_key,
+        LookupHistory(settings.lookup_table, dynamodb()),
+        hash_keys,
         settings.identity_numbers,
     )
     shown = use_case.show(

@@ -31,7 +31,7 @@ from gjeldsbro.adapters.institution_client import InstitutionClient
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.adapters.register import Register
 from gjeldsbro.adapters.secrets import Secrets
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKeys
 from gjeldsbro.domain.loans import RepaymentLoan
 from gjeldsbro.domain.register import PushItem
 from gjeldsbro.services.export import loans, read_lists
@@ -118,14 +118,14 @@ class Story:
         return DataStore(self.environment["DATA_BUCKET"], aws_clients.s3())
 
     @property
-    def hash_key(self) -> HashKey:
-        """The key of today."""
-        return Secrets(aws_clients.secretsmanager()).hash_key(self.environment["HASH_KEY_SECRET"])
+    def hash_keys(self) -> HashKeys:
+        """The keys of today."""
+        return Secrets(aws_clients.secretsmanager()).hash_keys(self.environment["HASH_KEY_SECRET"])
 
     @property
     def register(self) -> Register:
         """The RegisterTable."""
-        return Register(self.environment["REGISTER_TABLE"], aws_clients.dynamodb(), self.hash_key)
+        return Register(self.environment["REGISTER_TABLE"], aws_clients.dynamodb(), self.hash_keys)
 
     def forget_processes(self) -> None:
         """As if every function began in a new process: nothing is cached of secrets."""
@@ -167,7 +167,7 @@ class Story:
         """What a push to GOOD leaves in the register."""
         loan = RepaymentLoan("4001", at, None, 900, balance, 12, 800, 0, 0)
         push = PushItem(GOOD, f"9908:{GOOD}", loan)
-        self.register.put_pushes([(self.hash_key.customer_key(customer), push)])
+        self.register.put_pushes([(customer, push)], self.hash_keys.keys[-1])
 
     def first_night(self) -> None:
         """The first night, and what is pushed and handed over on the day after it."""
@@ -223,13 +223,13 @@ class Story:
 
     def shown(self) -> Shown:
         """What a reader sees of everybody now."""
-        partners, register, key = self.partners, self.register, self.hash_key
+        partners, register = self.partners, self.register
         found: Shown = {}
         for customer in P:
-            loans = loans_shown(register, partners, key.customer_key(customer))
+            loans = loans_shown(register, partners, customer)
             debts = {institution: current[0].loan.balance for institution, current in loans.items()}
-            (items,) = register.items_of_many([key.customer_key(customer)])
-            debts |= {item.institution: ASK for item in items if item.institution == LISTED}
+            (stored,) = register.items_of_many([customer])
+            debts |= {one.item.institution: ASK for one in stored if one.item.institution == LISTED}
             if debts:
                 found[customer] = debts
         return found

@@ -14,7 +14,7 @@ from tests.integration.raw_server import RawServer, answer
 from tests.unit.night_world import customer_json, page_json
 
 from gjeldsbro.adapters import aws as aws_clients
-from gjeldsbro.adapters.register import Register
+from gjeldsbro.adapters.register import DatasetItems
 from gjeldsbro.domain.loans import ChargeCard, CreditFacility, Loan, RepaymentLoan, encode_loans
 from gjeldsbro.domain.quarter import Quarter, month_and_year
 from gjeldsbro.domain.timestamps import from_datetime
@@ -45,8 +45,8 @@ def world(aws, partners, secrets, server):
         SecretString=json.dumps({"privateKey": server.private_key_file.read_text()}),
     )
     partners.put_receiver(Receiver(BANK, "Bank", (BANK, OTHER), server.url, (server.host_key,), "receiver"))
-    hash_key = secrets.hash_key("hash-key")
-    register = Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), hash_key)
+    hash_key = secrets.hash_keys("hash-key").at(datetime.now(UTC))
+    items = DatasetItems(aws["REGISTER_TABLE"], aws_clients.dynamodb(), hash_key.version)
     debts: dict[str, dict[str, tuple[Loan, ...]]] = {
         BANK: {
             DEBTOR: (RepaymentLoan("12345678901", STAMP, "Forbrukslån", 50000, 20000, 20, 1200, 0, 2),),
@@ -60,7 +60,7 @@ def world(aws, partners, secrets, server):
         dataset = partners.take_lease(institution, provider, "night", datetime.now(UTC), 60)
         partners.update_dataset(dataset, "night", as_of=STAMP, fetch_start=STAMP)
         rows = [(hash_key.customer_key(number), encode_loans(loans)) for number, loans in customers.items()]
-        register.write_dataset_items(institution, provider, "night", rows)
+        items.write_dataset_items(institution, provider, "night", rows)
     return server.folder
 
 
@@ -184,10 +184,10 @@ def asked(world, aws, partners, secrets, tmp_path) -> Iterator["Asked"]:
         partners.put_institution(Institution(ALWAYS_ASKED, "Live", providers=providers, lookup="live"))
         dataset = partners.take_lease(ALWAYS_ASKED, provider, "night", datetime.now(UTC), 60)
         partners.update_dataset(dataset, "night", as_of=STAMP, fetch_start=STAMP)
-        hash_key = secrets.hash_key("hash-key")
-        register = Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), hash_key)
+        hash_key = secrets.hash_keys("hash-key").at(datetime.now(UTC))
+        items = DatasetItems(aws["REGISTER_TABLE"], aws_clients.dynamodb(), hash_key.version)
         rows = [(hash_key.customer_key(number), encode_loans(())) for number in (DEBTOR, FREE)]
-        register.write_dataset_items(ALWAYS_ASKED, provider, "night", rows)
+        items.write_dataset_items(ALWAYS_ASKED, provider, "night", rows)
         yield script
 
 

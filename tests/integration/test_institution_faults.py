@@ -36,7 +36,7 @@ from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.adapters.register import Register
 from gjeldsbro.adapters.secrets import Secrets
 from gjeldsbro.domain.register import merge
-from gjeldsbro.services.customer_lookup import dataset_times
+from gjeldsbro.services.customer_lookup import dataset_times, items_of_many
 from gjeldsbro.services.ports import Institution, Provider
 from gjeldsbro_population.identity import organisation_number
 from gjeldsbro_simulator import ServedDataset, Simulator, Tls
@@ -319,12 +319,13 @@ class World:
 
     def shown(self) -> dict[str, Loans]:
         """What a reader sees of everybody, per institution."""
-        hash_key = Secrets(aws_clients.secretsmanager()).hash_key("hash-key")
-        register = Register(self.environment["REGISTER_TABLE"], aws_clients.dynamodb(), hash_key)
-        times = dataset_times(self.partners.institutions(), self.partners.datasets())
+        hash_keys = Secrets(aws_clients.secretsmanager()).hash_keys("hash-key")
+        register = Register(self.environment["REGISTER_TABLE"], aws_clients.dynamodb(), hash_keys)
+        datasets = self.partners.datasets()
+        times = dataset_times(self.partners.institutions(), datasets)
         found: dict[str, Loans] = {name: {} for name in self.sizes}
         everybody = people(MANY)
-        for person, items in zip(everybody, register.items_of_many(map(hash_key.customer_key, everybody)), strict=True):
+        for person, items in zip(everybody, items_of_many(everybody, register, datasets), strict=True):
             for institution, loans in merge(items, times).loans.items():
                 found[institution] |= {(person, loan.loan.account_id): loan.loan.balance for loan in loans}
         return found

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from tests.integration.raw_server import RawServer, answer
-from tests.unit.lookup_world import BANK, KEY, NOW, OTHER_BANK, PERSON, LookupWorld, bank, loan, provider_of
+from tests.unit.lookup_world import BANK, NOW, OTHER_BANK, PERSON, LookupWorld, bank, loan, provider_of
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.breaker_items import BreakerItems
@@ -71,7 +71,7 @@ def test_an_institution_that_is_down_is_left_alone_and_found_again(aws, servers)
     store = BreakerItems(aws["PARTNER_TABLE"], aws_clients.dynamodb())
     debts = [
         # two processes
-        CustomerDebt(world.partners, world.register, KEY, client, CircuitBreaker(store, kept=timedelta()))
+        CustomerDebt(world.partners, world.register, client, CircuitBreaker(store, kept=timedelta()))
         for _ in range(2)
     ]
     lookups = 0

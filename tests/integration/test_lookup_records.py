@@ -12,7 +12,7 @@ from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.announcements import Announcements
 from gjeldsbro.adapters.lookups import LookupHistory, LookupRecorder
 from gjeldsbro.adapters.partner_cache import CACHE_SECONDS, TIMES_SECONDS, CachedPartners
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import InvalidMessageError, StoreUnavailableError, UnexpectedError
 from gjeldsbro.log import known_error
@@ -32,7 +32,7 @@ def a_record(person=PERSON, *, at=NOW, lookup=LOOKUP, role="applicant", on_behal
     """A lookup of one person in which one institution answered and one did not."""
     creditors = (AskedCreditor(BANK, True, "institution"), AskedCreditor(OTHER_BANK, False, "register"))
     return LookupRecord(
-        KEY.customer_key(person),
+        KEY.partition_of(person),
         lookup,
         from_datetime(at),
         BANK,
@@ -64,13 +64,13 @@ def a_notice(person=PERSON, **values):
 @pytest.fixture
 def recorder(aws):
     """Writes records."""
-    return LookupRecorder(aws["LOOKUP_TABLE"], aws_clients.dynamodb(), KEY, RETENTION)
+    return LookupRecorder(aws["LOOKUP_TABLE"], aws_clients.dynamodb(), RETENTION)
 
 
 @pytest.fixture
 def history(aws):
     """Reads records."""
-    return LookupHistory(aws["LOOKUP_TABLE"], aws_clients.dynamodb(), KEY)
+    return LookupHistory(aws["LOOKUP_TABLE"], aws_clients.dynamodb())
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def test_what_was_recorded_is_shown_the_newest_first(recorder, history):
     older = a_record(at=NOW - timedelta(days=1), lookup="1" * 36, on_behalf_of=OTHER_BANK)
     recorder.record([older])
     recorder.record([a_record(), a_record(OTHER_PERSON, role="coBorrower")])
-    assert history.of(KEY.customer_key(PERSON), NOW) == [a_record(), older]
-    assert history.of(KEY.customer_key(OTHER_PERSON), NOW) == [a_record(OTHER_PERSON, role="coBorrower")]
+    assert history.of(KEY.partition_of(PERSON), NOW) == [a_record(), older]
+    assert history.of(KEY.partition_of(OTHER_PERSON), NOW) == [a_record(OTHER_PERSON, role="coBorrower")]
 
 
 @pytest.mark.parametrize("others", [[], [a_record(OTHER_PERSON, role="coBorrower")]], ids=["alone", "with another"])
@@ -110,8 +110,8 @@ def test_no_record_replaces_another(recorder, history, others):
     with pytest.raises(ClientError) as caught:
         recorder.record([a_record(on_behalf_of=OTHER_BANK), *others])
     assert type(known_error(caught.value)) is UnexpectedError
-    assert history.of(KEY.customer_key(PERSON), NOW) == [a_record()]
-    assert history.of(KEY.customer_key(OTHER_PERSON), NOW) == []
+    assert history.of(KEY.partition_of(PERSON), NOW) == [a_record()]
+    assert history.of(KEY.partition_of(OTHER_PERSON), NOW) == []
 
 
 def test_a_record_names_nobody_and_expires(recorder, aws):
@@ -119,7 +119,7 @@ def test_a_record_names_nobody_and_expires(recorder, aws):
     recorder.record([a_record()])
     (item,) = aws_clients.dynamodb().scan(TableName=aws["LOOKUP_TABLE"])["Items"]
     assert PERSON not in json.dumps(item)
-    assert item["pk"]["S"] == KEY.partition_key(KEY.customer_key(PERSON))
+    assert item["pk"]["S"] == KEY.partition_of(PERSON)
     assert int(item["expires"]["N"]) == int((NOW + RETENTION).timestamp())
     assert item.keys() == {
         *("pk", "sk", "lookupID", "lender", "referenceID", "purpose", "role", "creditors", "expires"),
@@ -130,15 +130,15 @@ def test_a_record_names_nobody_and_expires(recorder, aws):
 def test_what_has_expired_is_not_shown_before_it_is_deleted(recorder, history):
     """DynamoDB deletes days later than it should: a reader does not wait for that."""
     recorder.record([a_record()])
-    assert history.of(KEY.customer_key(PERSON), NOW + RETENTION - timedelta(seconds=1))
-    assert history.of(KEY.customer_key(PERSON), NOW + RETENTION) == []
+    assert history.of(KEY.partition_of(PERSON), NOW + RETENTION - timedelta(seconds=1))
+    assert history.of(KEY.partition_of(PERSON), NOW + RETENTION) == []
 
 
 def test_persons_of_one_lookup_are_recorded_together_or_not_at_all(recorder, history):
     """A record that cannot be stored takes the others with it: the lookup fails as a whole."""
     with pytest.raises(ClientError):
         recorder.record([a_record(), a_record(OTHER_PERSON)._replace(reference="x" * 500_000)])
-    assert history.of(KEY.customer_key(PERSON), NOW) == []
+    assert history.of(KEY.partition_of(PERSON), NOW) == []
 
 
 def test_an_announcement_says_all_but_who_it_is(announcements, bus):
@@ -223,7 +223,7 @@ def show(partners, history):
     """The use case, with one lender and one institution that are still registered."""
     partners.put_lender(Lender(BANK, "Testbanken AS", purposes=("payoutControl",)))
     partners.put_institution(Institution(OTHER_BANK, "Andrebanken AS"))
-    return ShowLookups(partners, history, KEY, "synthetic")
+    return ShowLookups(partners, history, HashKeys.of(KEY), "synthetic")
 
 
 def test_an_operator_sees_who_looked_and_leaves_a_trail(show, recorder, partners):
@@ -250,7 +250,7 @@ def test_an_operator_sees_who_looked_and_leaves_a_trail(show, recorder, partners
     }
     (entry,) = partners.trail(NOW - timedelta(days=1))
     assert (entry["who"], entry["action"], entry["reason"]) == ("kari", "lookups", "access request")
-    assert entry["subject"] == f"customer {KEY.partition_key(KEY.customer_key(PERSON))}"
+    assert entry["subject"] == f"customer {KEY.partition_of(PERSON)}"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.register_reader import loans_shown
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.register import Register
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.identity_numbers import with_check_digits
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import StoreUnavailableError
@@ -52,7 +52,7 @@ def push(aws, partners):
 @pytest.fixture
 def register(aws) -> Register:
     """The RegisterTable."""
-    return Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY)
+    return Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), HashKeys.of(KEY))
 
 
 def a_loan(**changed):
@@ -87,7 +87,7 @@ def shown(register, partners, person=PERSON):
     """(accountID, first balance) of all current loans, per institution."""
     return {
         institution: [current.loan.account_id for current in loans]
-        for institution, loans in loans_shown(register, partners, KEY.customer_key(person)).items()
+        for institution, loans in loans_shown(register, partners, person).items()
     }
 
 
@@ -122,7 +122,7 @@ def test_the_seventh_fractional_digit_decides(push, aws, register, partners):
     for digits, limit in (("0000002", "7"), ("0000001", "8"), ("0000003", "9")):
         loan = a_loan(timestamp=f"2026-11-20T10:00:00.{digits}Z", creditLimit=limit)
         assert push(request(a_message(loan), pem=seid_2(BANK)))[0] == 200
-    (current,) = loans_shown(register, partners, KEY.customer_key(PERSON))[BANK]
+    (current,) = loans_shown(register, partners, PERSON)[BANK]
 
     assert current.loan.credit_limit == 9
 

@@ -3,16 +3,17 @@
 import pytest
 
 from gjeldsbro.adapters import aws as aws_clients
-from gjeldsbro.adapters.register import BATCH_SIZE, MAX_ATTEMPTS, Register
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.adapters.register import BATCH_SIZE, MAX_ATTEMPTS, DatasetItems, Register
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.loans import RepaymentLoan, encode_loans
-from gjeldsbro.domain.register import MAX_LOANS_BYTES, DatasetItem, Item, PushItem, push_version
+from gjeldsbro.domain.register import MAX_LOANS_BYTES, DatasetItem, Item, PushItem, StoredItem, push_version
 from gjeldsbro.errors import DatasetRefusedError, StoreUnavailableError
 
-KEY = HashKey("1", b"k" * 64)
+KEY, NEW_KEY = HashKey("1", b"k" * 64), HashKey("2", b"n" * 64, "2026-11-22T06:00:00.0000000Z")
+KEYS, BOTH_KEYS = HashKeys.of(KEY), HashKeys.of(NEW_KEY, KEY)
 BANK, OTHER_BANK = "920013015", "0007:5569622441"
 PROVIDER, OTHER_PROVIDER = "9908:920013015", "9908:985815534"
-PERSON, OTHER_PERSON = KEY.customer_key("17912099997"), KEY.customer_key("29822099635")
+PERSON, OTHER_PERSON = "17912099997", "29822099635"
 
 
 def at(tick: int) -> str:
@@ -55,7 +56,20 @@ class Stubborn:
 @pytest.fixture
 def register(aws) -> Register:
     """The RegisterTable."""
-    return Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY)
+    return Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEYS)
+
+
+@pytest.fixture
+def datasets(aws) -> DatasetItems:
+    """The datasets' items in it."""
+    return DatasetItems(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY.version)
+
+
+def items_of(register: Register, person: str) -> list[Item]:
+    """What is stored of a person under the first key."""
+    stored = register.items_of(person)
+    assert {one.version for one in stored} <= {1}
+    return [one.item for one in stored]
 
 
 def in_order(items: list[Item]) -> list[Item]:
@@ -75,28 +89,28 @@ def test_a_push_comes_back_as_it_was_put(register):
     """Each loan is an item of its own, also at a foreign institution whose id has a colon."""
     items = [push(1), push(1, account="b"), push(1, institution=OTHER_BANK)]
 
-    assert register.put_pushes((PERSON, item) for item in items) == 3
-    assert in_order(register.items_of(PERSON)) == in_order(items)
-    assert register.items_of(OTHER_PERSON) == []
+    assert register.put_pushes(((PERSON, item) for item in items), KEY) == 3
+    assert in_order(items_of(register, PERSON)) == in_order(items)
+    assert items_of(register, OTHER_PERSON) == []
 
 
 def test_an_older_or_equal_push_does_not_replace_what_is_there(register, aws):
     """The condition compares versions: newer replaces, the same or older leaves the item as it is."""
-    assert register.put_pushes([(PERSON, push(5, 1))]) == 1
+    assert register.put_pushes([(PERSON, push(5, 1))], KEY) == 1
     before = rows_in(aws)
 
-    assert register.put_pushes([(PERSON, push(5, 1)), (PERSON, push(4, 2))]) == 0
+    assert register.put_pushes([(PERSON, push(5, 1)), (PERSON, push(4, 2))], KEY) == 0
     assert rows_in(aws) == before
-    assert register.put_pushes([(PERSON, push(6, 3))]) == 1
-    assert register.items_of(PERSON) == [push(6, 3)]
+    assert register.put_pushes([(PERSON, push(6, 3))], KEY) == 1
+    assert items_of(register, PERSON) == [push(6, 3)]
 
 
 def test_of_equal_timestamps_the_greater_digest_stays(register):
     """Two messages of the same instant end the same in either order."""
     for first, second in ((1, 2), (2, 1)):
-        register.put_pushes([(PERSON, push(5, first, account=f"order {first}"))])
-        register.put_pushes([(PERSON, push(5, second, account=f"order {first}"))])
-    kept = {item.loan.account_id: item.loan.balance for item in register.items_of(PERSON)}
+        register.put_pushes([(PERSON, push(5, first, account=f"order {first}"))], KEY)
+        register.put_pushes([(PERSON, push(5, second, account=f"order {first}"))], KEY)
+    kept = {item.loan.account_id: item.loan.balance for item in items_of(register, PERSON)}
 
     # The account is part of the digest, so each account has its own greater one.
     for account, balance in kept.items():
@@ -104,7 +118,7 @@ def test_of_equal_timestamps_the_greater_digest_stays(register):
         assert versions[balance] == max(versions.values())
 
 
-def test_the_commit_of_a_dataset_deletes_the_pushes_that_it_supersedes(register):
+def test_the_commit_of_a_dataset_deletes_the_pushes_that_it_supersedes(register, datasets):
     """Up to and including the cover, of that provider and institution only."""
     register.put_pushes(
         [
@@ -115,21 +129,22 @@ def test_the_commit_of_a_dataset_deletes_the_pushes_that_it_supersedes(register)
             (PERSON, push(1, institution=OTHER_BANK)),
             (PERSON, PushItem(BANK, OTHER_PROVIDER, loan(1))),
         ],
+        KEY,
     )
 
-    assert register.delete_superseded_pushes(BANK, PROVIDER, at(5)) == 3
-    assert in_order(register.items_of(PERSON)) == in_order(
+    assert datasets.delete_superseded_pushes(BANK, PROVIDER, at(5)) == 3
+    assert in_order(items_of(register, PERSON)) == in_order(
         [push(6, account="newer"), push(1, institution=OTHER_BANK), PushItem(BANK, OTHER_PROVIDER, loan(1))],
     )
-    assert register.items_of(OTHER_PERSON) == []
-    assert register.delete_superseded_pushes(BANK, PROVIDER, at(5)) == 0
+    assert items_of(register, OTHER_PERSON) == []
+    assert datasets.delete_superseded_pushes(BANK, PROVIDER, at(5)) == 0
 
 
 def test_a_push_that_came_meanwhile_is_not_deleted(aws):
     """The index may lag behind: only the version that it showed is deleted."""
     client = aws_clients.dynamodb()
-    register = Register(aws["REGISTER_TABLE"], client, KEY)
-    register.put_pushes([(PERSON, push(4))])
+    register = Register(aws["REGISTER_TABLE"], client, KEYS)
+    register.put_pushes([(PERSON, push(4))], KEY)
 
     class Lagging:
         """Shows the index as it is, and then a newer push arrives."""
@@ -140,18 +155,20 @@ def test_a_push_that_came_meanwhile_is_not_deleted(aws):
         def query(self, **request):
             """The index, and the push that comes right after."""
             answer = client.query(**request)
-            register.put_pushes([(PERSON, push(6))])
+            register.put_pushes([(PERSON, push(6))], KEY)
             return answer
 
-    assert Register(aws["REGISTER_TABLE"], Lagging(), KEY).delete_superseded_pushes(BANK, PROVIDER, at(5)) == 0
-    assert register.items_of(PERSON) == [push(6)]
+    assert (
+        DatasetItems(aws["REGISTER_TABLE"], Lagging(), KEY.version).delete_superseded_pushes(BANK, PROVIDER, at(5)) == 0
+    )
+    assert items_of(register, PERSON) == [push(6)]
 
 
 def test_many_pushes_of_one_provider_are_found_page_by_page(aws):
     """The index is read to its end, however many pages DynamoDB cuts it into."""
     client = aws_clients.dynamodb()
-    register = Register(aws["REGISTER_TABLE"], client, KEY)
-    register.put_pushes((PERSON, push(1, account=f"account {number}")) for number in range(30))
+    register = Register(aws["REGISTER_TABLE"], client, KEYS)
+    register.put_pushes(((PERSON, push(1, account=f"account {number}")) for number in range(30)), KEY)
 
     class Paging:
         """Answers with seven items at a time."""
@@ -163,85 +180,88 @@ def test_many_pushes_of_one_provider_are_found_page_by_page(aws):
             """One short page."""
             return client.query(**request, Limit=7)
 
-    paging = Register(aws["REGISTER_TABLE"], Paging(), KEY)
-    assert len(paging.items_of(PERSON)) == 30
-    assert paging.delete_superseded_pushes(BANK, PROVIDER, at(1)) == 30
-    assert register.items_of(PERSON) == []
+    paging = Register(aws["REGISTER_TABLE"], Paging(), KEYS)
+    assert len(items_of(paging, PERSON)) == 30
+    assert (
+        DatasetItems(aws["REGISTER_TABLE"], Paging(), KEY.version).delete_superseded_pushes(BANK, PROVIDER, at(1)) == 30
+    )
+    assert items_of(register, PERSON) == []
 
 
 # Datasets
 
 
-def test_dataset_items_are_written_replaced_and_deleted_in_batches(register, aws):
+def test_dataset_items_are_written_replaced_and_deleted_in_batches(register, aws, datasets):
     """More rows than one batch takes, and deleting what is not there is no error."""
-    people = [KEY.customer_key(str(number)) for number in range(2 * BATCH_SIZE + 3)]
-    rows = [(person, encode_loans((loan(1),))) for person in people]
+    people = [str(number) for number in range(2 * BATCH_SIZE + 3)]
+    keys = [KEY.customer_key(person) for person in people]
+    rows = [(key, encode_loans((loan(1),))) for key in keys]
 
-    assert register.write_dataset_items(BANK, PROVIDER, "run-1", iter(rows)) == len(people)
-    assert register.items_of_many(people) == [[DatasetItem(BANK, PROVIDER, (loan(1),))]] * len(people)
+    assert datasets.write_dataset_items(BANK, PROVIDER, "run-1", iter(rows)) == len(people)
+    assert register.items_of_many(people) == [[StoredItem(1, DatasetItem(BANK, PROVIDER, (loan(1),)))]] * len(people)
     assert {row["run"]["S"] for row in rows_in(aws)} == {"run-1"}
 
-    register.write_dataset_items(BANK, PROVIDER, "run-2", [(people[0], encode_loans((loan(2), loan(2, 5, "b"))))])
-    assert register.items_of(people[0]) == [DatasetItem(BANK, PROVIDER, (loan(2), loan(2, 5, "b")))]
+    datasets.write_dataset_items(BANK, PROVIDER, "run-2", [(keys[0], encode_loans((loan(2), loan(2, 5, "b"))))])
+    assert items_of(register, people[0]) == [DatasetItem(BANK, PROVIDER, (loan(2), loan(2, 5, "b")))]
 
-    assert register.delete_dataset_items(BANK, PROVIDER, [*people, PERSON]) == len(people) + 1
+    assert datasets.delete_dataset_items(BANK, PROVIDER, [*keys, KEY.customer_key(PERSON)]) == len(people) + 1
     assert rows_in(aws) == []
-    assert register.write_dataset_items(BANK, PROVIDER, "run-3", []) == 0
+    assert datasets.write_dataset_items(BANK, PROVIDER, "run-3", []) == 0
 
 
-def test_a_dataset_leaves_pushes_and_other_datasets_alone(register):
+def test_a_dataset_leaves_pushes_and_other_datasets_alone(register, datasets):
     """Nightly and pushed data, and the providers' data, are items of their own."""
-    register.put_pushes([(PERSON, push(1))])
-    register.write_dataset_items(BANK, PROVIDER, "run", [(PERSON, encode_loans((loan(2),)))])
-    register.write_dataset_items(BANK, OTHER_PROVIDER, "run", [(PERSON, encode_loans((loan(3),)))])
+    register.put_pushes([(PERSON, push(1))], KEY)
+    datasets.write_dataset_items(BANK, PROVIDER, "run", [(KEY.customer_key(PERSON), encode_loans((loan(2),)))])
+    datasets.write_dataset_items(BANK, OTHER_PROVIDER, "run", [(KEY.customer_key(PERSON), encode_loans((loan(3),)))])
 
-    register.delete_dataset_items(BANK, PROVIDER, [PERSON])
+    datasets.delete_dataset_items(BANK, PROVIDER, [KEY.customer_key(PERSON)])
 
-    assert in_order(register.items_of(PERSON)) == [DatasetItem(BANK, OTHER_PROVIDER, (loan(3),)), push(1)]
+    assert in_order(items_of(register, PERSON)) == [DatasetItem(BANK, OTHER_PROVIDER, (loan(3),)), push(1)]
 
 
 def test_what_dynamodb_leaves_unprocessed_is_written_again(aws):
     """A throttled batch is tried again with what is left of it, after waits that vary."""
     waits = []
     client = Stubborn(aws_clients.dynamodb(), times=3)
-    register = Register(aws["REGISTER_TABLE"], client, KEY, wait=waits.append)
+    datasets = DatasetItems(aws["REGISTER_TABLE"], client, KEY.version, wait=waits.append)
     rows = [(KEY.customer_key(str(number)), encode_loans((loan(1),))) for number in range(10)]
 
-    assert register.write_dataset_items(BANK, PROVIDER, "run", rows) == 10
+    assert datasets.write_dataset_items(BANK, PROVIDER, "run", rows) == 10
     assert client.batches == [10, 9, 8, 7]
     assert len(rows_in(aws)) == 10
     assert len(waits) == 3
     assert all(0 <= wait <= 0.05 * 2 ** (number + 1) for number, wait in enumerate(waits))
-    assert register.delete_dataset_items(BANK, PROVIDER, (key for key, _ in rows)) == 10
+    assert datasets.delete_dataset_items(BANK, PROVIDER, (key for key, _ in rows)) == 10
 
 
 def test_a_batch_that_stays_unprocessed_is_an_error(aws):
     """After MAX_ATTEMPTS tries the caller hears of it, and the state machine tries again later."""
     waits = []
     client = Stubborn(aws_clients.dynamodb(), times=MAX_ATTEMPTS)
-    register = Register(aws["REGISTER_TABLE"], client, KEY, wait=waits.append)
+    datasets = DatasetItems(aws["REGISTER_TABLE"], client, KEY.version, wait=waits.append)
     rows = [(KEY.customer_key(str(number)), encode_loans((loan(1),))) for number in range(BATCH_SIZE)]
 
     with pytest.raises(StoreUnavailableError):
-        register.write_dataset_items(BANK, PROVIDER, "run", rows)
+        datasets.write_dataset_items(BANK, PROVIDER, "run", rows)
     assert len(client.batches) == MAX_ATTEMPTS
     assert sum(waits) <= 20
 
 
-def test_a_customer_that_fits_no_item_is_refused_clearly(register):
+def test_a_customer_that_fits_no_item_is_refused_clearly(register, datasets):
     """DynamoDB's 400 KB are met by a rule of ours, not by its error."""
     with pytest.raises(DatasetRefusedError, match=str(MAX_LOANS_BYTES)):
-        register.write_dataset_items(BANK, PROVIDER, "run", [(PERSON, bytes(MAX_LOANS_BYTES + 1))])
-    assert register.items_of(PERSON) == []
+        datasets.write_dataset_items(BANK, PROVIDER, "run", [(KEY.customer_key(PERSON), bytes(MAX_LOANS_BYTES + 1))])
+    assert items_of(register, PERSON) == []
 
 
-def test_a_customer_larger_than_a_page_is_read_whole(register):
+def test_a_customer_larger_than_a_page_is_read_whole(register, datasets):
     """A Query answers with at most 1 MB: the rest is fetched too."""
     big = tuple(RepaymentLoan(f"account {number}", at(1), "x" * 300, 1, 1, 1, 1, 1, 0) for number in range(900))
     for provider in (PROVIDER, OTHER_PROVIDER, "9990:920013015", "9990:985815534"):
-        register.write_dataset_items(BANK, provider, "run", [(PERSON, encode_loans(big))])
+        datasets.write_dataset_items(BANK, provider, "run", [(KEY.customer_key(PERSON), encode_loans(big))])
 
-    assert sum(len(item.loans) for item in register.items_of(PERSON)) == 4 * len(big)
+    assert sum(len(item.loans) for item in items_of(register, PERSON)) == 4 * len(big)
 
 
 # Pseudonymity
@@ -250,7 +270,7 @@ def test_a_customer_larger_than_a_page_is_read_whole(register):
 def test_the_table_holds_no_number_of_a_person_and_no_account_in_its_keys(register, aws):
     """Keys are keyed hashes, and two borrowers of one account do not share any of them."""
     account = "12345678903"
-    register.put_pushes([(person, push(1, account=account)) for person in (PERSON, OTHER_PERSON)])
+    register.put_pushes([(person, push(1, account=account)) for person in (PERSON, OTHER_PERSON)], KEY)
     rows = rows_in(aws)
 
     assert "17912099997" not in str(rows)
@@ -258,4 +278,4 @@ def test_the_table_holds_no_number_of_a_person_and_no_account_in_its_keys(regist
         assert row["pk"]["S"].startswith("1#")
         assert account not in str({name: value for name, value in row.items() if name != "loans"})
     assert len({row["sk"]["S"] for row in rows}) == 2
-    assert HashKey("1", b"x" * 64).customer_key("17912099997") != PERSON
+    assert HashKey("1", b"x" * 64).customer_key(PERSON) != KEY.customer_key(PERSON)

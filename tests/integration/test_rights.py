@@ -15,7 +15,7 @@ from tests.spec_messages import CHARGE_CARD, CREDIT_FACILITY, CUSTOMER, OTHER_CU
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.register import Register
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.services.ports import Institution, Provider
 
 BANK = "920013015"
@@ -62,8 +62,8 @@ def shown(aws, partners):
     """What a lookup of a person would show: (institution, account) of each loan."""
 
     def read(person=CUSTOMER):
-        register = Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY)
-        found = loans_shown(register, partners, KEY.customer_key(person))
+        register = Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), HashKeys.of(KEY))
+        found = loans_shown(register, partners, person)
         return {(institution, current.loan.account_id) for institution, loans in found.items() for current in loans}
 
     return read

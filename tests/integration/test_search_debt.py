@@ -15,7 +15,7 @@ from tests.client_certificates import BANK, OTHER_BANK, request, seid_2
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.lookups import LookupHistory, LookupRecorder
-from gjeldsbro.adapters.register import Register
+from gjeldsbro.adapters.register import DatasetItems
 from gjeldsbro.domain.customer_answer import read_customer_answer
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.loans import encode_loans
@@ -80,7 +80,7 @@ def set_up(aws, partners, institutions):
     """Onboards the institutions in a mode, with the night's data in the register, and one lender."""
 
     def onboard(lookup="both"):
-        register = Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY)
+        items = DatasetItems(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY.version)
         for institution, provider in STORED.datasets:
             url = institutions.provider_url(provider)
             providers = (Provider(provider, url=url),)
@@ -92,7 +92,7 @@ def set_up(aws, partners, institutions):
                 for customer in STORED.customers(institution, provider)
                 if (loans := _loans(customer, institution, provider))
             ]
-            register.write_dataset_items(institution, provider, "run", rows)
+            items.write_dataset_items(institution, provider, "run", rows)
 
     partners.put_lender(
         Lender(BANK, "Testbanken AS", on_behalf_of=(OTHER_BANK,), purposes=("creditApplication", "payoutControl"))
@@ -143,8 +143,8 @@ def asked(person=AT_TWO, *, by=BANK, pem=None, **more):
 @pytest.fixture
 def history(aws):
     """The lookups on a person's record."""
-    reader = LookupHistory(aws["LOOKUP_TABLE"], aws_clients.dynamodb(), KEY)
-    return lambda person: reader.of(KEY.customer_key(person), datetime.now(UTC))
+    reader = LookupHistory(aws["LOOKUP_TABLE"], aws_clients.dynamodb())
+    return lambda person: reader.of(KEY.partition_of(person), datetime.now(UTC))
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from functions.show_customer import show_customer
 
 from gjeldsbro.adapters import aws as aws_clients
-from gjeldsbro.adapters.register import Register
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.adapters.register import DatasetItems, Register
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.loans import ChargeCard, RepaymentLoan, encode_loans
 from gjeldsbro.domain.register import PushItem
 from gjeldsbro.errors import InvalidMessageError, StoreUnavailableError
@@ -19,7 +19,7 @@ from gjeldsbro.services.ports import Institution, Provider
 EVENT = json.loads((Path(__file__).parents[2] / "events" / "show_customer.json").read_text(encoding="utf-8"))
 CONTEXT = SimpleNamespace(aws_request_id="0b9cf2a5-5f5c-4a3e-8a3c-0b1f7c9d2e11", get_remaining_time_in_millis=lambda: 1)
 KEY = HashKey("1", b"k" * 64)
-PERSON = KEY.customer_key(EVENT["customerID"])
+PERSON = EVENT["customerID"]
 BANK, OTHER_BANK = "920013015", "985815534"
 PROVIDER = f"9908:{BANK}"
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -38,21 +38,22 @@ def show(aws, partners):
     partners.put_institution(Institution(OTHER_BANK, "Andrebanken AS", providers=(Provider(f"9908:{OTHER_BANK}"),)))
     dataset = partners.take_lease(BANK, PROVIDER, "run", datetime.now(UTC), 60)
     partners.update_dataset(dataset, "run", as_of=at(10))
-    register = Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY)
     loans = (
         RepaymentLoan("4001", at(1), "Forbrukslån", 1000, 900, 12, 1020, 50, 2),
         RepaymentLoan("4003", at(1), None, 1000, 500, 12, 1020, 0, 0),
     )
-    register.write_dataset_items(BANK, PROVIDER, "run", [(PERSON, encode_loans(loans))])
+    items = DatasetItems(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY.version)
+    items.write_dataset_items(BANK, PROVIDER, "run", [(KEY.customer_key(PERSON), encode_loans(loans))])
     repaid = RepaymentLoan("4003", at(20), None, 0, 0, 0, 0, 0, 0)
     old = RepaymentLoan("4001", at(9), None, 1000, 950, 13, 1020, 0, 0)
     card = ChargeCard("5001", at(20), "Kort", 0, 700, 0)
-    register.put_pushes(
+    Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), HashKeys.of(KEY)).put_pushes(
         [
             (PERSON, PushItem(BANK, PROVIDER, repaid)),
             (PERSON, PushItem(BANK, PROVIDER, old)),
             (PERSON, PushItem(OTHER_BANK, f"9908:{OTHER_BANK}", card)),
         ],
+        KEY,
     )
     return lambda event: show_customer.lambda_handler(event, CONTEXT)
 
@@ -96,8 +97,8 @@ def test_an_operator_sees_current_loans_and_what_they_were_made_of(show):
 
 def test_an_index_is_told_from_no_debt(show, aws):
     """Of a customer that only a list named, the register knows no loans: an operator must not read that as none."""
-    register = Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY)
-    register.write_dataset_items(BANK, PROVIDER, "run", [(KEY.customer_key("29822099635"), encode_loans(()))])
+    items = DatasetItems(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY.version)
+    items.write_dataset_items(BANK, PROVIDER, "run", [(KEY.customer_key("29822099635"), encode_loans(()))])
 
     shown = show({**EVENT, "customerID": "29822099635"})
 
@@ -113,7 +114,7 @@ def test_whoever_looks_leaves_a_trail_without_the_number(show, partners, aws, lo
     (entry,) = partners.trail(LONG_AGO)
 
     assert (entry["who"], entry["action"], entry["reason"]) == ("kari.nordmann", "show-customer", EVENT["reason"])
-    assert entry["subject"] == f"customer {KEY.partition_key(PERSON)}"
+    assert entry["subject"] == f"customer {KEY.partition_of(PERSON)}"
     everything = str(aws_clients.dynamodb().scan(TableName=aws["PARTNER_TABLE"])["Items"]) + log_stream.getvalue()
     assert EVENT["customerID"] not in everything
     assert "4001" not in log_stream.getvalue()

@@ -201,8 +201,7 @@ def _read_everything(story: Story) -> dict[str, Any]:
     """What today's functions read of what is stored, as JSON."""
     partners, client = story.partners, aws_clients.dynamodb()
     table = story.environment["PARTNER_TABLE"]
-    key = story.hash_key
-    history = LookupHistory(story.environment["LOOKUP_TABLE"], client, key)
+    history = LookupHistory(story.environment["LOOKUP_TABLE"], client)
     long_ago = datetime(2026, 1, 1, tzinfo=UTC)
     return _json(
         {
@@ -220,7 +219,7 @@ def _read_everything(story: Story) -> dict[str, Any]:
             "breaker": BreakerItems(table, client).states(),
             "revocationLists": Revocations(table, client).lists(),
             "revoked": Revocations(table, client).chunk("issuer", "0"),
-            "lookups": history.of(key.customer_key(P[1]), long_ago),
+            "lookups": history.of(story.hash_keys.keys[0].partition_of(P[1]), long_ago),
             "shown": story.shown(),
         }
     )
@@ -261,7 +260,7 @@ def _covers(now: Any, then: Any) -> bool:
 def _put_everything(story: Story) -> None:
     """One of each kind of item that the flows do not leave behind."""
     partners, client = story.partners, aws_clients.dynamodb()
-    table, key = story.environment["PARTNER_TABLE"], story.hash_key
+    table, key = story.environment["PARTNER_TABLE"], story.hash_keys.keys[0]
     now = datetime.now(UTC)
     partners.put_lender(Lender(RECEIVER, "Bank", (OTHER,), ("creditApplication",), ("PSDSE-FINA-44059",)))
     partners.record_push(GOOD, f"9908:{GOOD}", now)
@@ -279,10 +278,10 @@ def _put_everything(story: Story) -> None:
     lists.store("issuer", dict.fromkeys("0123456789abcdef", b"digests"), now, now + timedelta(days=1))
     read = dataclasses.replace(authority, this_update=now, next_update=now, read_at=now, checked_at=now)
     lists.record(dataclasses.replace(read, digest="d", count=1))
-    lookups = LookupRecorder(story.environment["LOOKUP_TABLE"], client, key, timedelta(days=1095))
+    lookups = LookupRecorder(story.environment["LOOKUP_TABLE"], client, timedelta(days=1095))
     creditors = (AskedCreditor(GOOD, answered=True, source="institution"),)
     record = LookupRecord(
-        key.customer_key(P[1]), "id", NOON_1, RECEIVER, OTHER, "reference", "payout", "borrower", creditors
+        key.partition_of(P[1]), "id", NOON_1, RECEIVER, OTHER, "reference", "payout", "borrower", creditors
     )
     lookups.record([record])
 

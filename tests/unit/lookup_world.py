@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.loans import Loan, RepaymentLoan
-from gjeldsbro.domain.register import DatasetItem, Item, PushItem
+from gjeldsbro.domain.register import DatasetItem, Item, PushItem, StoredItem
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.services.customer_debt import CreditorDebt, CustomerDebt
 from gjeldsbro.services.ports import DatasetTime, Institution, Lender, LookupMode, Provider
@@ -17,6 +17,7 @@ STAMP = from_datetime(NOW)
 BANK, OTHER_BANK, THIRD_BANK = "920013015", "985815534", "0007:5569622441"
 PERSON, PARTNER = "17912099997", "14842249091"
 KEY = HashKey("1", b"k" * 32)
+KEYS = HashKeys.of(KEY)
 
 
 def at(tick: int) -> str:
@@ -79,12 +80,12 @@ class FakeRegister:
 
     def __init__(self, order: list[str]) -> None:
         self.order = order
-        self.items: dict[bytes, list[Item]] = {}
+        self.items: dict[str, list[Item]] = {}
 
-    def items_of_many(self, customer_keys: Any) -> list[list[Item]]:
+    def items_of_many(self, customer_ids: Any) -> list[list[StoredItem]]:
         """As the table does."""
         self.order.append("items")
-        return [list(self.items.get(key, ())) for key in customer_keys]
+        return [[StoredItem(KEY.number, item) for item in self.items.get(customer, ())] for customer in customer_ids]
 
 
 class FakeServers:
@@ -156,17 +157,17 @@ class LookupWorld:
         self.servers = FakeServers()
         self.breaker = FakeBreaker()
         self.clock = clock
-        self.debt = CustomerDebt(self.partners, self.register, KEY, self.servers, self.breaker, clock, **values)
+        self.debt = CustomerDebt(self.partners, self.register, self.servers, self.breaker, clock, **values)
 
     def store(self, *loans: Loan, of: str = BANK, number: int = 0, person: str = PERSON) -> None:
         """Store a dataset's item; without loans it is an index's."""
         item = DatasetItem(of, provider_of(of, number), loans)
-        self.register.items.setdefault(KEY.customer_key(person), []).append(item)
+        self.register.items.setdefault(person, []).append(item)
 
     def push(self, pushed: Loan, of: str = BANK, number: int = 0, person: str = PERSON) -> None:
         """Store a push."""
         item = PushItem(of, provider_of(of, number), pushed)
-        self.register.items.setdefault(KEY.customer_key(person), []).append(item)
+        self.register.items.setdefault(person, []).append(item)
 
     def answers(self, *answer: Any, of: str = BANK, number: int = 0) -> None:
         """Let a server answer with loans."""

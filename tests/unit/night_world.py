@@ -3,7 +3,7 @@
 # ruff: noqa: D102 - services/night/ports.py says what the stores do
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,10 +13,13 @@ from random import Random
 from threading import Semaphore, Thread, current_thread
 from typing import Any
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.dataset_index import INDEX_ROW_SIZE, KEY_SIZE, rows
 from gjeldsbro.domain.loans import content_digest, decode_loans
+from gjeldsbro.domain.register import DatasetItem, StoredItem, merge
+from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import DatasetBusyError
+from gjeldsbro.services.customer_lookup import dataset_times, items_of_many
 from gjeldsbro.services.night import plan, report
 from gjeldsbro.services.night.common import Job
 from gjeldsbro.services.night.fetch import Fetcher, fetch_pages
@@ -81,16 +84,21 @@ def list_json(customers: Iterable[str], *, timestamp: str, institution: str = FI
 
 
 class Mortality:
-    """Counts writes and dies after the ``last`` one that it allows; ``pause`` is called before each call of a store."""
+    """Counts writes and dies after the ``last`` one that it allows.
+
+    ``pause`` is called before each call of a store; ``witness`` looks on after each write.
+    """
 
     def __init__(self) -> None:
         self.writes = 0
         self.last: int | None = None
         self.pause: Callable[[], None] = lambda: None
+        self.witness: Callable[[], None] = lambda: None
 
     def wrote(self) -> None:
         """A write has happened."""
         self.writes += 1
+        self.witness()
         if self.last is not None and self.writes >= self.last:
             raise DiedError
 
@@ -275,7 +283,7 @@ class MemoryRecords:
 
 def _plain(value: Any) -> Any:
     """A deep copy as the table would give it back, so that nobody shares a dictionary with it."""
-    return json.loads(json.dumps(value)) if isinstance(value, dict) else value
+    return json.loads(json.dumps(value)) if isinstance(value, dict | list) else value
 
 
 class MemoryRegister:
@@ -288,9 +296,32 @@ class MemoryRegister:
         self.deletes = 0
         self._mortality = mortality
 
+    def read_by(self, keys: HashKeys) -> "RegisterReader":
+        """The register for whoever has these keys."""
+        return RegisterReader(self, keys)
+
     def under(self, version: str) -> "RegisterView":
         """The register under a version of the hash key."""
         return RegisterView(self, version)
+
+
+class RegisterReader:
+    """What lookups see of the register."""
+
+    def __init__(self, register: MemoryRegister, keys: HashKeys) -> None:
+        self._register = register
+        self._keys = keys
+
+    def items_of_many(self, customer_ids: Sequence[str]) -> list[list[StoredItem]]:
+        return [
+            [
+                StoredItem(key.number, DatasetItem(of, by, decode_loans(loans)))
+                for key in self._keys.readable
+                for (version, of, by, customer), loans in self._register.items.items()
+                if (version, customer) == (key.version, key.customer_key(customer_id))
+            ]
+            for customer_id in customer_ids
+        ]
 
 
 class RegisterView:
@@ -338,7 +369,7 @@ class World:
         self.objects = MemoryObjects(self.mortality)
         self.records = MemoryRecords(self.mortality)
         self.register = MemoryRegister(self.mortality)
-        self.hash_key = HashKey("1", b"k" * 32)
+        self.hash_keys = HashKeys.of(HashKey("1", b"k" * 32))
         self.now = datetime(2026, 11, 23, 5, 5, tzinfo=UTC)
         self.seconds: Iterator[float] | None = None
         self.served: dict[tuple[str, str], list[bytes] | Callable[[int], FetchedPage]] = {}
@@ -397,11 +428,22 @@ class World:
         lookup: LookupMode = "live" if any(known.dataset == "ssn" for known in providers) else "both"
         self.records.of[FI] = replace(institution, providers=providers, lookup=lookup)
 
+    @property
+    def hash_key(self) -> HashKey:
+        """The key in force."""
+        return self.hash_keys.at(self.now)
+
+    def rotate(self) -> None:
+        """Have a new key, in force at once."""
+        number = len(self.hash_keys.keys) + 1
+        new = HashKey(str(number), bytes([number]) * 32, from_datetime(self.now))
+        self.hash_keys = HashKeys.of(*self.hash_keys.keys, new)
+
     # The steps
 
     @property
     def fetcher(self) -> Fetcher:
-        return Fetcher(self.records, self.objects, self, self.hash_key, "synthetic", self.clock, self.remaining)
+        return Fetcher(self.records, self.objects, self, self.hash_keys, "synthetic", self.clock, self.remaining)
 
     @property
     def loader(self) -> Loader:
@@ -409,7 +451,6 @@ class World:
             self.records,
             self.objects,
             self.register.under,
-            self.hash_key.version,
             self.clock,
             self.remaining,
         )
@@ -496,6 +537,17 @@ class World:
             if (version, of, by) == (self.hash_key.version, institution, provider)
         }
 
+    def shown(self, customers: Iterable[str], datasets: list[Dataset], institution: str = FI) -> Amounts:
+        """What somebody sees who read ``datasets`` some time ago and now reads the register."""
+        wanted = list(customers)
+        seen = items_of_many(wanted, self.register.read_by(self.hash_keys), datasets)
+        times = dataset_times(self.records.institutions(), datasets)
+        return {
+            customer: loans[0].loan.balance
+            for customer, items in zip(wanted, seen, strict=True)
+            if (loans := merge(items, times).loans.get(institution))
+        }
+
     def expected(self, amounts: Amounts) -> dict[bytes, int]:
         """What the register must hold of ``amounts``."""
         return {self.hash_key.customer_key(customer): balance for customer, balance in amounts.items() if balance}
@@ -525,16 +577,29 @@ class World:
         """What an index of the register's items would say."""
         return {
             key: content_digest(*decode_loans(loans))
-            for (_, _, by, key), loans in self.register.items.items()
-            if by == provider
+            for (version, _, by, key), loans in self.register.items.items()
+            if by == provider and version in {self.dataset(provider).key_version, None}
         }
 
     def assert_doubt_is_noted(self, provider: str = PROVIDER) -> None:
-        """Wherever the register differs from the index, the list that the record points to names the customer."""
+        """Wherever the register differs from the index, the list that the record points to names the customer.
+
+        And what lies under another version of the hash key than the dataset's is on a list of that version.
+        """
         held, index = self.digests(provider), self.index(provider)
         differing = {key for key in held.keys() | index.keys() if held.get(key) != index.get(key)}
-        pending = self.dataset(provider).pending
-        noted = (
-            set() if pending is None else {row[:KEY_SIZE] for row in rows(self.objects.open(pending), INDEX_ROW_SIZE)}
-        )
-        assert differing <= noted
+        dataset = self.dataset(provider)
+        assert differing <= self._listed(dataset.pending)
+        listed: dict[str, set[bytes]] = {}
+        for one in dataset.retired or []:
+            listed.setdefault(one["version"], set()).update(self._listed(one["file"], one["position"]))
+        if dataset.rekey is not None:
+            listed.setdefault(dataset.rekey["version"], set()).update(self._listed(dataset.rekey["pending"]))
+        for version, _, by, key in self.register.items:
+            assert by != provider or version == dataset.key_version or key in listed.get(version, ())
+
+    def _listed(self, file: str | None, start: int = 0) -> set[bytes]:
+        if file is None:
+            return set()
+        found = rows(self.objects.open(file, start=start * INDEX_ROW_SIZE), INDEX_ROW_SIZE)
+        return {row[:KEY_SIZE] for row in found}

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.lookup_world import (
     BANK,
-    KEY,
     NOW,
     OTHER_BANK,
     PARTNER,
@@ -708,7 +707,7 @@ def test_every_world_is_looked_up_as_the_plain_model_says(drawn):
 def test_the_key_of_the_register_is_the_persons():
     """The register is asked by keyed hash; only institutions hear the number."""
     world = LookupWorld(bank())
-    world.register.items = {KEY.customer_key(PERSON): []}
+    world.register.items = {PERSON: []}
     world.store(loan(1))
     world.answers()
     world.found()

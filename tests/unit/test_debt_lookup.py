@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.lookup_world import (
     BANK,
     KEY,
+    KEYS,
     NOW,
     OTHER_BANK,
     PARTNER,
@@ -75,7 +76,7 @@ class LenderWorld(LookupWorld):
         super().__init__(*institutions, **values)
         self.partners.registered = [Lender(LENDER, "Lånebanken AS", (CLIENT,), PURPOSES)]
         self.ledger = Ledger(self.order)
-        self.lookup = DebtLookup(self.partners, self.debt, self.ledger, self.ledger, KEY, self.clock)
+        self.lookup = DebtLookup(self.partners, self.debt, self.ledger, self.ledger, KEYS, self.clock)
 
     def look_up(
         self,
@@ -199,7 +200,7 @@ def test_the_record_of_a_lookup():
     world.told(onBehalfOfOrganization=CLIENT, purpose="payoutControl")
     assert world.ledger.records == [
         LookupRecord(
-            customer_key=KEY.customer_key(PERSON),
+            customer=KEY.partition_of(PERSON),
             lookup_id=LOOKUP_ID,
             at=AT,
             lender=LENDER,
@@ -376,9 +377,9 @@ def test_co_borrowers_are_told_apart_and_in_their_order():
     assert partner["ssn"] == PARTNER
     assert [entry["loan"]["type"] for entry in partner["loans"]] == ["chargeCard"]
     assert (partner["numberOfCreditorsAnswered"], partner["numberOfcreditorsMissing"]) == (0, 1)
-    assert [(record.customer_key, record.role) for record in world.ledger.records] == [
-        (KEY.customer_key(PERSON), "applicant"),
-        (KEY.customer_key(PARTNER), "coBorrower"),
+    assert [(record.customer, record.role) for record in world.ledger.records] == [
+        (KEY.partition_of(PERSON), "applicant"),
+        (KEY.partition_of(PARTNER), "coBorrower"),
     ]
     assert "coBorrowers" not in world.told()
 

@@ -19,7 +19,7 @@ from tests.unit.export_world import (
     receiver,
 )
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.loans import RepaymentLoan
 from gjeldsbro.domain.register import CurrentLoan
 from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, ReceiverUnavailableError
@@ -30,7 +30,7 @@ from gjeldsbro.services.export.deliver import PackageDelivery
 from gjeldsbro.services.export.plan import Plan, plan_deliveries, plan_export, plan_packages
 from gjeldsbro.services.export.report import report_export
 
-KEY = HashKey("1", b"k" * 32)
+KEYS = HashKeys.of(HashKey("1", b"k" * 32))
 NUMBERS = [["17912099997", "29822099635"], ["12829499914"]]
 STAMP = "2026-09-30T03:00:00.0000000Z"
 
@@ -71,7 +71,7 @@ class World:
                 batch=batch,
                 store=self.store,
                 loans=Loans(),
-                key=KEY,
+                keys=KEYS,
             )
 
     def deliver(self, run: str = RUN, has_time=lambda: True) -> bool:

@@ -8,9 +8,9 @@ from threading import Lock
 import pytest
 from tests.unit.export_world import NOW, OTHER, RECEIVER, RUN, MemoryPartners, MemoryStore, receiver
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.loans import RepaymentLoan
-from gjeldsbro.domain.register import DatasetItem, PushItem
+from gjeldsbro.domain.register import DatasetItem, PushItem, StoredItem
 from gjeldsbro.errors import InstitutionUnavailableError, RefusedError
 from gjeldsbro.services.export import loans as export_loans
 from gjeldsbro.services.export.build import Progress, build_package_slice
@@ -19,7 +19,7 @@ from gjeldsbro.services.export.plan import plan_export
 from gjeldsbro.services.ports import DatasetTime, Institution, Provider
 from gjeldsbro_population import Population
 
-KEY = HashKey("1", b"k" * 32)
+KEYS = HashKeys.of(HashKey("1", b"k" * 32))
 PEOPLE = Population(120, people=120, institutions=1).customer_ids
 A, B, C, D = PEOPLE[:4]
 LIVE, STORED, BOTH = "920013015", "985815534", "974760673"
@@ -61,7 +61,7 @@ class Surroundings:
 
     def hold(self, customer: str, institution: str, *loans: RepaymentLoan, push: bool = False) -> None:
         """Put a dataset's item of a customer, or a push, into the register."""
-        items = self.held.setdefault(KEY.customer_key(customer), [])
+        items = self.held.setdefault(customer, [])
         if push:
             items += [PushItem(institution, provider_of(institution), one) for one in loans]
         else:
@@ -77,9 +77,9 @@ class Surroundings:
         """When each dataset was made."""
         return [DatasetTime(name, provider_of(name), at) for name, at in self.as_of.items()]
 
-    def items_of_many(self, keys):
+    def items_of_many(self, customers):
         """What is stored."""
-        return [list(self.held.get(key, [])) for key in keys]
+        return [[StoredItem(1, item) for item in self.held.get(customer, [])] for customer in customers]
 
     def ask(self, provider, institution, customer_id, deadline):
         """What the institution answers."""
@@ -118,7 +118,7 @@ class Surroundings:
     def loans(self) -> PackageLoans:
         """What is tested."""
         return PackageLoans(
-            self, self, KEY, self, self, self, lambda: self.seconds, clock=lambda: self.now, sleep=self.sleep
+            self, self, self, self, self, lambda: self.seconds, clock=lambda: self.now, sleep=self.sleep
         )
 
     def read(self, *customers: str) -> list[dict[str, list[str]]]:
@@ -174,7 +174,7 @@ def test_a_provider_that_cannot_be_asked_is_in_the_package_beside_the_others_ans
     """Nobody's answer tells of its loans: the register's word on them is all that there is."""
     other = Provider("9909:920013015", dataset_url=URL)
     around.known[LIVE] = replace(around.known[LIVE], providers=(*around.known[LIVE].providers, other))
-    around.held[KEY.customer_key(A)].append(DatasetItem(LIVE, other.provider, (loan("l7"),)))
+    around.held[A].append(DatasetItem(LIVE, other.provider, (loan("l7"),)))
     assert around.read(A) == [{LIVE: ["l1", "l7"]}]
     around.answers[LIVE, A] = ()
     assert around.read(A) == [{LIVE: ["l7"]}]
@@ -277,7 +277,7 @@ class Slices:
             batch=0,
             store=self.store,
             loans=self.around.loans,
-            key=KEY,
+            keys=KEYS,
         )
 
 

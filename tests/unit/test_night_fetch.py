@@ -7,7 +7,7 @@ from itertools import cycle
 import pytest
 from tests.unit.night_world import FI, PROVIDER, DiedError, World, customer_json, page_json, people
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.errors import ConfigurationError, DatasetRefusedError, InstitutionUnavailableError, Violation
 from gjeldsbro.services.night import fetch
 from gjeldsbro.services.night import records as night_records
@@ -256,7 +256,7 @@ def test_as_of_and_the_times_of_the_loans_come_from_the_whole_dataset() -> None:
 def test_the_same_person_has_another_key_under_another_secret() -> None:
     """The keys of the rows come from the keyed hash, nothing else."""
     world = World()
-    world.hash_key = HashKey("1", b"other" * 8)
+    world.hash_keys = HashKeys.of(HashKey("1", b"other" * 8))
     world.serve({A: 100})
     world.now += timedelta(hours=1)
     world.night("n1", days=0)

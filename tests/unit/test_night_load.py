@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.night_world import FI, PROVIDER, PUSHER, SUCCESSOR, DiedError, World, people
 
-from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.errors import ConfigurationError
 from gjeldsbro.services.night import load, records
 from gjeldsbro.services.night.leases import LEASE_SECONDS
@@ -155,7 +154,7 @@ def test_a_load_that_dies_after_any_write_leaves_nothing_wrong(then) -> None:
             world.report("n2")
             expected = {"next night is the old one": FIRST, "empty": {}}.get(then, THIRD)
             if then == "another version":
-                world.hash_key = HashKey("2", b"n" * 32)
+                world.rotate()
             world.serve(expected, pages=2)
             world.night("n3")
             world.assert_holds(expected)
@@ -322,7 +321,7 @@ def test_memory_stays_flat_as_the_files_are_read_in_pieces(monkeypatch) -> None:
 def test_a_new_version_of_the_hash_key_moves_every_customer() -> None:
     """Under the old version nothing is left, under the new one everything is written: no digest can be compared."""
     world = loaded_once()
-    world.hash_key = HashKey("2", b"n" * 32)
+    world.rotate()
     world.serve(SECOND)
     world.night("n2", days=0)
     world.assert_holds(SECOND)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.register_reader import loans_shown
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.loans import CustomerLoans, Message, RepaymentLoan, account_of
-from gjeldsbro.domain.register import DatasetItem, PushItem, push_version
+from gjeldsbro.domain.register import DatasetItem, PushItem, StoredItem, push_version
 from gjeldsbro.errors import InvalidMessageError, MessageTooLargeError, NotEntitledError, StoreUnavailableError
 from gjeldsbro.services.customer_lookup import dataset_times
 from gjeldsbro.services.ports import Dataset, Institution, Provider
@@ -21,6 +21,7 @@ BANK, OTHER_BANK = "920013015", "985815534"
 OWNER = f"NTRNO-{BANK}"
 PROVIDER, OTHER_PROVIDER = f"9908:{BANK}", f"9908:{OTHER_BANK}"
 KEY = HashKey("1", b"k" * 32)
+KEYS = HashKeys.of(KEY)
 PERSON = "17912099997"
 
 
@@ -49,20 +50,28 @@ class FakeRegister:
 
     def add(self, person, item) -> None:
         """Store a dataset's item."""
-        self.items.setdefault(KEY.customer_key(person), {})[item[:2]] = item
+        self.items.setdefault(person, {})[item[:2]] = item
 
-    def items_of_many(self, customer_keys):
+    def items_of_many(self, customer_ids):
         """As the table does."""
-        return [list(self.items.get(key, {}).values()) for key in customer_keys]
+        return [
+            [StoredItem(KEY.number, item) for item in self.items.get(customer, {}).values()]
+            for customer in customer_ids
+        ]
 
-    def put_pushes(self, pushes):
+    def delete_pushes(self, pushes):
+        """As the table does; there are none under other keys."""
+        assert pushes == []
+
+    def put_pushes(self, pushes, key):
         """As the table does: never over a newer one."""
         written = 0
-        for key, item in pushes:
+        assert key == KEY
+        for customer, item in pushes:
             if self.fail_after is not None and written >= self.fail_after:
                 raise StoreUnavailableError("throttled")
             place = (item.institution, item.provider, account_of(item.loan))
-            held = self.items.setdefault(key, {})
+            held = self.items.setdefault(customer, {})
             if place not in held or push_version(held[place].loan) < push_version(item.loan):
                 held[place] = item
                 written += 1
@@ -99,7 +108,7 @@ class FakePartners:
 
 def service(as_of=None, register=None) -> PushService:
     """A service over fakes."""
-    return PushService(FakePartners(as_of), register or FakeRegister(), KEY)
+    return PushService(FakePartners(as_of), register or FakeRegister(), KEYS)
 
 
 # Who may
@@ -142,7 +151,7 @@ def test_one_provider_may_report_several_institutions():
 
     assert asked.receive(both, OWNER, NOW) == Receipt(2, 0)
     assert asked.partners.pushed == [(BANK, PROVIDER, NOW), (OTHER_BANK, PROVIDER, NOW)]
-    assert sorted(loans_shown(asked.register, asked.partners, KEY.customer_key(PERSON))) == [BANK, OTHER_BANK]
+    assert sorted(loans_shown(asked.register, asked.partners, PERSON)) == [BANK, OTHER_BANK]
 
 
 # What is stored
@@ -152,7 +161,7 @@ def test_a_push_is_in_the_register_when_it_was_received():
     """What a lookup reads afterwards is what was pushed."""
     asked = service()
     asked.receive(message(loan(1), loan(2, 50, "b")), OWNER, NOW)
-    loans = loans_shown(asked.register, asked.partners, KEY.customer_key(PERSON))
+    loans = loans_shown(asked.register, asked.partners, PERSON)
 
     assert [current.loan for current in loans[BANK]] == [loan(1), loan(2, 50, "b")]
 
@@ -210,7 +219,7 @@ def test_in_whatever_order_pushes_come_the_same_is_shown(as_of, loans, random):
         asked = service(as_of)
         for pushed in order:
             asked.receive(message(pushed), OWNER, NOW)
-        shown.append(loans_shown(asked.register, asked.partners, KEY.customer_key(PERSON)))
+        shown.append(loans_shown(asked.register, asked.partners, PERSON))
 
     assert shown[0] == shown[1]
 
@@ -273,4 +282,4 @@ def test_a_push_is_about_its_own_institution_only():
     asked = service(register=register)
 
     assert asked.receive(message(loan(1)), OWNER, NOW) == Receipt(1, 0)
-    assert PushItem(BANK, PROVIDER, loan(1)) in register.items_of_many([KEY.customer_key(PERSON)])[0]
+    assert StoredItem(1, PushItem(BANK, PROVIDER, loan(1))) in register.items_of_many([PERSON])[0]

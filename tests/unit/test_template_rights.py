@@ -280,7 +280,7 @@ def test_nobody_replaces_the_hash_key_by_hand() -> None:
 def test_few_functions_know_both_sides() -> None:
     """The hash key together with the register turns numbers into debts: no function has both that need not."""
     both = roles_that(touch="<HashKeySecret", do=(SECRET,)) & roles_that(touch="<RegisterTable", do=("dynamodb:Query",))
-    assert both == {"ReceivePushRole", "SearchDebtRole", "ShowCustomerRole", "BuildSliceRole", "LoadDatasetRole"}
+    assert both == {"ReceivePushRole", "SearchDebtRole", "ShowCustomerRole", "BuildSliceRole"}
 
 
 def test_production_takes_objects_over_tls_only() -> None:

@@ -68,19 +68,18 @@ def _kept(settings: LookupSettings, client: "DynamoDBClient") -> _Kept:
 def customer_debt(settings: LookupSettings) -> CustomerDebt:
     """Finds out what customers owe now."""
     kept = _kept(settings, aws.dynamodb())
-    hash_key = kept.secrets.hash_key(settings.hash_key_secret)
-    register = Register(settings.register_table, aws.dynamodb(), hash_key)
-    return CustomerDebt(kept.partners, register, hash_key, kept.client, kept.breaker)
+    register = Register(settings.register_table, aws.dynamodb(), kept.secrets.hash_keys(settings.hash_key_secret))
+    return CustomerDebt(kept.partners, register, kept.client, kept.breaker)
 
 
 def debt_lookup(settings: LookupSettings) -> DebtLookup:
     """Looks the persons of one request up, for a lender."""
-    debts = customer_debt(settings)
+    kept = _kept(settings, aws.dynamodb())
     retention = timedelta(days=settings.lookup_retention_days)
     return DebtLookup(
-        lenders=_kept(settings, aws.dynamodb()).partners,
-        debts=debts,
-        records=LookupRecorder(settings.lookup_table, aws.dynamodb(), debts.hash_key, retention),
+        lenders=kept.partners,
+        debts=customer_debt(settings),
+        records=LookupRecorder(settings.lookup_table, aws.dynamodb(), retention),
         announcements=Announcements(settings.lookup_bus, settings.notice_key, aws.events(), aws.kms()),
-        hash_key=debts.hash_key,
+        hash_keys=kept.secrets.hash_keys(settings.hash_key_secret),
     )

@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gjeldsbro.adapters.aws import from_item, to_item
-from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.timestamps import to_datetime
 from gjeldsbro.services.debt_lookup import AskedCreditor, LookupRecord
 
@@ -31,10 +30,9 @@ _NEW = "attribute_not_exists(pk)"
 class LookupRecorder:
     """Records lookups (``services.debt_lookup.LookupRecords``); each goes when ``retention`` has passed."""
 
-    def __init__(self, table: str, client: "DynamoDBClient", hash_key: HashKey, retention: timedelta) -> None:
+    def __init__(self, table: str, client: "DynamoDBClient", retention: timedelta) -> None:
         self._table = table
         self._client = client
-        self._hash_key = hash_key
         self._retention = retention
 
     def record(self, records: Sequence[LookupRecord]) -> None:
@@ -54,7 +52,7 @@ class LookupRecorder:
     def _item(self, record: LookupRecord) -> dict[str, Any]:
         return to_item(
             {
-                "pk": self._hash_key.partition_key(record.customer_key),
+                "pk": record.customer,
                 "sk": f"{record.at}#{record.lookup_id}",
                 "lookupID": record.lookup_id,
                 "lender": record.lender,
@@ -71,29 +69,26 @@ class LookupRecorder:
 class LookupHistory:
     """Reads the record of lookups."""
 
-    def __init__(self, table: str, client: "DynamoDBClient", hash_key: HashKey) -> None:
+    def __init__(self, table: str, client: "DynamoDBClient") -> None:
         self._table = table
         self._client = client
-        self._hash_key = hash_key
 
-    def of(self, customer_key: bytes, now: datetime) -> list[LookupRecord]:
-        """All lookups of a person that are still kept, the newest first. Raises botocore's errors."""
+    def of(self, customer: str, now: datetime) -> list[LookupRecord]:
+        """All lookups under one of a person's keys that are still kept, the newest first. Raises botocore's errors."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
             ConsistentRead=True,
             ScanIndexForward=False,
             KeyConditionExpression="pk = :pk",
             FilterExpression="expires > :now",  # DynamoDB takes days to delete what has expired
-            ExpressionAttributeValues=to_item(
-                {":pk": self._hash_key.partition_key(customer_key), ":now": int(now.timestamp())}
-            ),
+            ExpressionAttributeValues=to_item({":pk": customer, ":now": int(now.timestamp())}),
         )
-        return [_record(customer_key, from_item(item)) for page in pages for item in page["Items"]]
+        return [_record(from_item(item)) for page in pages for item in page["Items"]]
 
 
-def _record(customer_key: bytes, item: dict[str, Any]) -> LookupRecord:
+def _record(item: dict[str, Any]) -> LookupRecord:
     return LookupRecord(
-        customer_key=customer_key,
+        customer=item["pk"],
         lookup_id=item["lookupID"],
         at=item["sk"].partition("#")[0],
         lender=item["lender"],

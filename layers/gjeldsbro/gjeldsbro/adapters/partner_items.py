@@ -13,6 +13,8 @@ DATASET_NAMES = {
     "key_version": "keyVersion",
     "customers": "customers",
     "pending": "pending",
+    "rekey": "rekey",
+    "retired": "retired",
     "full_at": "fullAt",
     "held": "held",
     "lease": "lease",

@@ -156,19 +156,19 @@ class Partners:
         return [dataset_of(item) for item in self._query("DATASET", prefix)]
 
     def dataset_times(self) -> list[DatasetTime]:
-        """``asOf`` of all datasets; nothing else of them is sent."""
+        """``asOf`` and ``keyVersion`` of all datasets; nothing else of them is sent."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
             ConsistentRead=True,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues=to_item({":pk": "DATASET"}),
-            ProjectionExpression="sk, asOf",
+            ProjectionExpression="sk, asOf, keyVersion",
         )
         times = []
         for page in pages:
             for item in map(from_item, page["Items"]):
                 institution, _, provider = item["sk"].partition("#")
-                times.append(DatasetTime(institution, provider, item.get("asOf")))
+                times.append(DatasetTime(institution, provider, item.get("asOf"), item.get("keyVersion")))
         return times
 
     def take_lease(self, institution: str, provider: str, run: str, now: datetime, seconds: int) -> Dataset:

@@ -3,8 +3,8 @@
 ========================  ===============================================  =============================================
 pk                        sk                                               attributes
 ========================  ===============================================  =============================================
-keyed hash of customerID  ``D#institution#provider``                       loans, run (that wrote it)
-keyed hash of customerID  ``P#institution#provider#type#account hash``     loans (just one), version, pushOf
+version#hash(customerID)  ``D#institution#provider``                       loans, run (that wrote it)
+version#hash(customerID)  ``P#institution#provider#type#account hash``     loans (just one), version, pushOf
 ========================  ===============================================  =============================================
 
 ``loans`` is ``domain.loans.encode_loans``. The sparse index ``outstanding-pushes`` (pushOf, version; keys only) finds
@@ -20,9 +20,9 @@ from itertools import batched, chain, islice
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys, partition_key
 from gjeldsbro.domain.loans import account_of, decode_loans, encode_loans
-from gjeldsbro.domain.register import MAX_LOANS_BYTES, DatasetItem, Item, PushItem, push_version
+from gjeldsbro.domain.register import MAX_LOANS_BYTES, DatasetItem, PushItem, StoredItem, push_version
 from gjeldsbro.errors import DatasetRefusedError, StoreUnavailableError, Violation
 
 if TYPE_CHECKING:
@@ -43,65 +43,93 @@ _AFTER_ALL_VERSIONS = "~"
 
 
 class Register:
-    """Reads and writes the register. Raises botocore's errors, and StoreUnavailableError for a batch tried in vain."""
+    """What is stored of customers, by their numbers, and their pushes. Raises botocore's errors."""
 
     def __init__(
         self,
         table: str,
         client: "DynamoDBClient",
-        hash_key: HashKey,
-        *,
-        wait: Callable[[float], None] = sleep,
+        keys: HashKeys,
     ) -> None:
         self._table = table
         self._client = client
-        self._hash_key = hash_key
-        self._wait = wait
+        self._keys = keys
 
     # Reading
 
-    def items_of(self, customer_key: bytes) -> list[Item]:
-        """All that is stored of a customer, in one consistent Query. Read the DATASET records before."""
+    def items_of(self, customer_id: str) -> list[StoredItem]:
+        """All that is stored of a customer, in one consistent Query a key. Read the DATASET records before."""
+        return self.items_of_many([customer_id])[0]
+
+    def items_of_many(self, customer_ids: Iterable[str]) -> list[list[StoredItem]]:
+        """All that is stored of each customer, in their order; CONCURRENCY queries at a time."""
+        keys = self._keys.readable
+        found = _in_parallel(self._items_under, ((key, customer) for customer in customer_ids for key in keys))
+        return [list(chain.from_iterable(of_customer)) for of_customer in batched(found, len(keys), strict=True)]
+
+    # Pushes
+
+    def put_pushes(self, pushes: Iterable[tuple[str, PushItem]], key: HashKey) -> int:
+        """Store pushes (customerID, push), each unless a newer or the same one is there; how many were stored.
+
+        ``key`` is the one to store them under. Returns only when each of them is in the register or older than what is
+        there; after an error, some may be.
+        """
+        return sum(_in_parallel(lambda push: self._put_push(key, *push), pushes))
+
+    def delete_pushes(self, pushes: Iterable[tuple[str, StoredItem]]) -> int:
+        """Delete pushes (customerID, as stored), each if it still is as it was read; how many were deleted."""
+        return sum(_in_parallel(lambda push: self._delete_stored(*push), pushes))
+
+    def _items_under(self, place: tuple[HashKey, str]) -> list[StoredItem]:
+        key, customer_id = place
         request: dict[str, Any] = {
             "TableName": self._table,
             "ConsistentRead": True,
             "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": {":pk": {"S": self._hash_key.partition_key(customer_key)}},
+            "ExpressionAttributeValues": {":pk": {"S": key.partition_of(customer_id)}},
         }
-        return [_item(stored) for stored in self._query(request)]
+        return [StoredItem(key.number, _item(stored)) for stored in _query(self._client, request)]
 
-    def items_of_many(self, customer_keys: Iterable[bytes]) -> list[list[Item]]:
-        """``items_of`` for each customer, in their order, CONCURRENCY at a time."""
-        return list(_in_parallel(self.items_of, customer_keys))
+    def _put_push(self, key: HashKey, customer_id: str, item: PushItem) -> bool:
+        version = {"S": push_version(item.loan)}
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item={
+                    **_push_place(key, customer_id, item),
+                    "loans": {"B": encode_loans((item.loan,))},
+                    "version": version,
+                    "pushOf": {"S": f"{item.institution}#{item.provider}"},
+                },
+                ConditionExpression="attribute_not_exists(#version) OR #version < :version",
+                ExpressionAttributeNames={"#version": "version"},
+                ExpressionAttributeValues={":version": version},
+            )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
 
-    # Pushes
+    def _delete_stored(self, customer_id: str, stored: StoredItem) -> bool:
+        assert isinstance(stored.item, PushItem)
+        place = _push_place(self._keys.of_version(str(stored.version)), customer_id, stored.item)
+        return _delete_push(self._table, self._client, {**place, "version": {"S": push_version(stored.item.loan)}})
 
-    def put_pushes(self, pushes: Iterable[tuple[bytes, PushItem]]) -> int:
-        """Store pushes (customer key, push), each unless a newer or the same one is there; how many were stored.
 
-        Returns only when each of them is in the register or older than what is there; after an error, some may be.
-        """
-        return sum(_in_parallel(self._put_push, pushes))
+class DatasetItems:
+    """Writes what datasets say under one version of the hash key, and deletes it; and the pushes that they supersede.
 
-    def delete_superseded_pushes(self, institution: str, provider: str, cover: str) -> int:
-        """Delete a provider's pushes up to and including ``cover``; how many were deleted.
+    It is given raw customer keys, and needs no secret. Raises botocore's errors, and StoreUnavailableError for a batch
+    tried in vain.
+    """
 
-        Each goes only if it is still the version that the index showed: a newer push that came meanwhile stays. One
-        that the index does not show yet stays too, counts for no reader, and goes after a later commit.
-        """
-        request: dict[str, Any] = {
-            "TableName": self._table,
-            "IndexName": PUSH_INDEX,
-            "KeyConditionExpression": "pushOf = :push_of AND #version <= :last",
-            "ExpressionAttributeNames": {"#version": "version"},
-            "ExpressionAttributeValues": {
-                ":push_of": {"S": f"{institution}#{provider}"},
-                ":last": {"S": cover + _AFTER_ALL_VERSIONS},
-            },
-        }
-        return sum(_in_parallel(self._delete_push, self._query(request)))
-
-    # Datasets
+    def __init__(
+        self, table: str, client: "DynamoDBClient", version: str, *, wait: Callable[[float], None] = sleep
+    ) -> None:
+        self._table = table
+        self._client = client
+        self._version = version
+        self._wait = wait
 
     def write_dataset_items(
         self,
@@ -120,7 +148,7 @@ class Register:
             {
                 "PutRequest": {
                     "Item": {
-                        "pk": {"S": self._hash_key.partition_key(customer_key)},
+                        "pk": {"S": partition_key(self._version, customer_key)},
                         "sk": sort_key,
                         "loans": {"B": _small_enough(loans)},
                         "run": {"S": run},
@@ -134,60 +162,29 @@ class Register:
         """Delete what a dataset says of customers, whether there is anything or not; how many keys were given."""
         sort_key = {"S": _dataset_sort_key(institution, provider)}
         return self._write(
-            {"DeleteRequest": {"Key": {"pk": {"S": self._hash_key.partition_key(customer_key)}, "sk": sort_key}}}
+            {"DeleteRequest": {"Key": {"pk": {"S": partition_key(self._version, customer_key)}, "sk": sort_key}}}
             for customer_key in customer_keys
         )
 
-    # Inside
+    def delete_superseded_pushes(self, institution: str, provider: str, cover: str) -> int:
+        """Delete a provider's pushes up to and including ``cover``; how many were deleted.
 
-    def _query(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        while True:
-            page = self._client.query(**request)
-            yield from page["Items"]
-            if not (last := page.get("LastEvaluatedKey")):
-                return
-            request = {**request, "ExclusiveStartKey": last}
-
-    def _put_push(self, push: tuple[bytes, PushItem]) -> bool:
-        customer_key, item = push
-        version = {"S": push_version(item.loan)}
-        try:
-            self._client.put_item(
-                TableName=self._table,
-                Item={
-                    "pk": {"S": self._hash_key.partition_key(customer_key)},
-                    "sk": {"S": self._push_sort_key(customer_key, item)},
-                    "loans": {"B": encode_loans((item.loan,))},
-                    "version": version,
-                    "pushOf": {"S": f"{item.institution}#{item.provider}"},
-                },
-                ConditionExpression="attribute_not_exists(#version) OR #version < :version",
-                ExpressionAttributeNames={"#version": "version"},
-                ExpressionAttributeValues={":version": version},
-            )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return False
-        return True
-
-    def _push_sort_key(self, customer_key: bytes, item: PushItem) -> str:
-        # The customer is part of the hash: the two borrowers of one account must not be seen to share it.
-        loan_type, account_id = account_of(item.loan)
-        account = self._hash_key.account_key(customer_key.hex(), item.institution, account_id)
-        name = urlsafe_b64encode(account).rstrip(b"=").decode()
-        return f"P#{item.institution}#{item.provider}#{loan_type}#{name}"
-
-    def _delete_push(self, found: dict[str, Any]) -> bool:
-        try:
-            self._client.delete_item(
-                TableName=self._table,
-                Key={"pk": found["pk"], "sk": found["sk"]},
-                ConditionExpression="#version = :seen",
-                ExpressionAttributeNames={"#version": "version"},
-                ExpressionAttributeValues={":seen": found["version"]},
-            )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return False
-        return True
+        Each goes only if it is still the version that the index showed: a newer push that came meanwhile stays. One
+        that the index does not show yet stays too, counts for no reader, and goes after a later commit.
+        """
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": PUSH_INDEX,
+            "KeyConditionExpression": "pushOf = :push_of AND #version <= :last",
+            "ExpressionAttributeNames": {"#version": "version"},
+            "ExpressionAttributeValues": {
+                ":push_of": {"S": f"{institution}#{provider}"},
+                ":last": {"S": cover + _AFTER_ALL_VERSIONS},
+            },
+        }
+        return sum(
+            _in_parallel(lambda found: _delete_push(self._table, self._client, found), _query(self._client, request))
+        )
 
     def _write(self, requests: Iterable[dict[str, Any]]) -> int:
         return sum(_in_parallel(self._write_batch, batched(requests, BATCH_SIZE, strict=False)))
@@ -203,6 +200,40 @@ class Register:
             if not left:
                 return len(batch)
         raise StoreUnavailableError("BatchWriteItem left items unprocessed in every try")
+
+
+def _query(client: "DynamoDBClient", request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    while True:
+        page = client.query(**request)
+        yield from page["Items"]
+        if not (last := page.get("LastEvaluatedKey")):
+            return
+        request = {**request, "ExclusiveStartKey": last}
+
+
+def _push_place(key: HashKey, customer_id: str, item: PushItem) -> dict[str, Any]:
+    # The customer is part of the account's hash: the two borrowers of one account must not be seen to share it.
+    customer_key = key.customer_key(customer_id)
+    loan_type, account_id = account_of(item.loan)
+    account = key.account_key(customer_key.hex(), item.institution, account_id)
+    name = urlsafe_b64encode(account).rstrip(b"=").decode()
+    sort_key = f"P#{item.institution}#{item.provider}#{loan_type}#{name}"
+    return {"pk": {"S": key.partition_key(customer_key)}, "sk": {"S": sort_key}}
+
+
+def _delete_push(table: str, client: "DynamoDBClient", found: dict[str, Any]) -> bool:
+    """Delete a push if it still is the version that was found."""
+    try:
+        client.delete_item(
+            TableName=table,
+            Key={"pk": found["pk"], "sk": found["sk"]},
+            ConditionExpression="#version = :seen",
+            ExpressionAttributeNames={"#version": "version"},
+            ExpressionAttributeValues={":seen": found["version"]},
+        )
+    except client.exceptions.ConditionalCheckFailedException:
+        return False
+    return True
 
 
 def _in_parallel[T, R](work: Callable[[T], R], inputs: Iterable[T]) -> Iterator[R]:
@@ -235,7 +266,7 @@ def _small_enough(loans: bytes) -> bytes:
     return loans
 
 
-def _item(stored: dict[str, Any]) -> Item:
+def _item(stored: dict[str, Any]) -> DatasetItem | PushItem:
     kind, institution, provider = stored["sk"]["S"].split("#")[:3]
     loans = decode_loans(stored["loans"]["B"])
     return DatasetItem(institution, provider, loans) if kind == "D" else PushItem(institution, provider, loans[0])

@@ -8,7 +8,8 @@ import json
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
+from gjeldsbro.domain.timestamps import normalise
 from gjeldsbro.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -40,13 +41,20 @@ class Secrets:
         self._client = client
         self._cache: dict[str, tuple[float, dict[str, Any]]] = {}
 
-    def hash_key(self, secret_id: str) -> HashKey:
-        """The key of the keyed hash: ``{"version": "1", "key": "<at least 32 characters>"}``."""
-        values = self._read(secret_id)
-        version, secret = values.get("version"), values.get("key")
-        if not isinstance(version, str) or not isinstance(secret, str) or len(secret) < _MIN_HASH_SECRET:
-            raise ConfigurationError("the hash key secret is not of the form {version, key}")
-        return HashKey(version, secret.encode())
+    def hash_keys(self, secret_id: str, *, anew: bool = False) -> HashKeys:
+        """The keys of the keyed hash: ``{"keys": [{"version": "1", "key": "…", "from"?, "retiredAt"?}, …]}``.
+
+        A key has at least 32 characters, a version is a whole number. ``{"version", "key"}``, as a new stack has it, is
+        the one key. ``anew``: not from the cache.
+        """
+        values = self._read(secret_id, anew=anew)
+        try:
+            keys = [_hash_key(**one) for one in values.get("keys", [values])]
+        except (KeyError, TypeError, ValueError):
+            keys = []
+        if not keys or len({key.number for key in keys}) < len(keys):
+            raise ConfigurationError("the hash key secret is not of the form {keys: [{version, key, from}]}")
+        return HashKeys.of(*keys)
 
     def client_certificate(self, secret_id: str, *, anew: bool = False) -> ClientCertificate | None:
         """Our client certificate, or None while no operator has stored one; ``anew``: not from the cache."""
@@ -82,3 +90,31 @@ class Secrets:
             raise ConfigurationError("a secret is not a JSON object")
         self._cache[secret_id] = (monotonic(), values)
         return values
+
+
+def hash_keys_text(keys: HashKeys) -> str:
+    """The text of a secret that ``Secrets.hash_keys`` reads as ``keys``."""
+    values = [
+        {
+            "version": key.version,
+            "key": key.secret.decode(),
+            **({"from": key.since} if key.since else {}),
+            **({"retiredAt": key.retired_at} if key.retired_at else {}),
+        }
+        for key in keys.keys
+    ]
+    return json.dumps({"keys": values})
+
+
+def _hash_key(**values: Any) -> HashKey:
+    """A key as it stands in the secret. Raises KeyError, TypeError or ValueError when it is not of that form."""
+    version, secret = values["version"], values["key"]
+    since, retired_at = values.get("from"), values.get("retiredAt")
+    if len(secret) < _MIN_HASH_SECRET or str(int(version)) != version:
+        raise ValueError
+    return HashKey(
+        version,
+        secret.encode(),
+        "" if since is None else normalise(since),
+        None if retired_at is None else normalise(retired_at),
+    )

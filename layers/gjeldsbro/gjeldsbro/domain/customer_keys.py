@@ -2,21 +2,47 @@
 
 Without the key, which only the functions' roles can read, the register's keys cannot be turned into persons: there are
 few enough identity numbers that an unkeyed hash of all of them takes seconds.
+
+There may be several keys, because rotating one takes days (decision record 0021): what is written is written under the
+key in force, and what is read is asked for under every key that may still have something.
 """
 
 import hmac
 from base64 import urlsafe_b64encode
+from datetime import datetime
 from typing import NamedTuple
+
+from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.errors import ConfigurationError
 
 KEY_SIZE = 32
 """Bytes of a customer key: HMAC-SHA256, untruncated."""
 
+FIRST_VERSION = "1"
+"""The version of the key that a new stack has."""
+
+
+def partition_key(version: str, customer_key: bytes) -> str:
+    """The register's partition key of a raw customer key: ``{version}#{base64url}``."""
+    return f"{version}#{urlsafe_b64encode(customer_key).rstrip(b'=').decode()}"
+
 
 class HashKey(NamedTuple):
-    """The secret of the keyed hash and its version, which is part of every partition key."""
+    """The secret of the keyed hash and its version, a whole number, which is part of every partition key.
+
+    It is in force from ``since`` on (fixed form of ``domain.timestamps``; empty: always was) until a newer one is. From
+    ``retired_at`` on nothing of the register is under it any more; records of lookups may be.
+    """
 
     version: str
     secret: bytes
+    since: str = ""
+    retired_at: str | None = None
+
+    @property
+    def number(self) -> int:
+        """What orders versions."""
+        return int(self.version)
 
     def customer_key(self, customer_id: str) -> bytes:
         """The raw key of a customer: the same customerID always gives the same key."""
@@ -27,5 +53,37 @@ class HashKey(NamedTuple):
         return hmac.digest(self.secret, b"account\x00" + "\x00".join(parts).encode(), "sha256")
 
     def partition_key(self, customer_key: bytes) -> str:
-        """The register's partition key of a raw customer key: ``{version}#{base64url}``."""
-        return f"{self.version}#{urlsafe_b64encode(customer_key).rstrip(b'=').decode()}"
+        """The register's partition key of a raw customer key of this key."""
+        return partition_key(self.version, customer_key)
+
+    def partition_of(self, customer_id: str) -> str:
+        """The register's partition key of a customer."""
+        return self.partition_key(self.customer_key(customer_id))
+
+
+class HashKeys(NamedTuple):
+    """All keys that there are, the oldest first; at least one."""
+
+    keys: tuple[HashKey, ...]
+
+    @classmethod
+    def of(cls, *keys: HashKey) -> "HashKeys":
+        """These keys, in the order of their versions."""
+        return cls(tuple(sorted(keys, key=lambda key: key.number)))
+
+    def at(self, moment: datetime) -> HashKey:
+        """The key in force at an aware ``moment``: what is written then, is written under it."""
+        text = from_datetime(moment)
+        return next((key for key in reversed(self.keys) if key.since <= text), self.keys[0])
+
+    def of_version(self, version: str) -> HashKey:
+        """The key of that version. Raises ConfigurationError when there is none."""
+        for key in self.keys:
+            if key.version == version:
+                return key
+        raise ConfigurationError(f"the hash key has no version {version}")
+
+    @property
+    def readable(self) -> tuple[HashKey, ...]:
+        """The keys under which the register may have something."""
+        return tuple(key for key in self.keys if key.retired_at is None)

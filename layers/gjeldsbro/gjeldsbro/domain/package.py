@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.loans import Loan, account_of, to_wire
+from gjeldsbro.domain.quarter import Quarter
 
 ACCOUNT_DIGITS = 24
 """Decimal digits of an account id in a package; SPEC allows 25."""
@@ -33,6 +34,11 @@ class Pseudonyms(NamedTuple):
     key: HashKey
     receiver: str
     quarter: str
+
+    @classmethod
+    def of(cls, keys: HashKeys, receiver: str, quarter: Quarter) -> "Pseudonyms":
+        """Those of a quarter: under the key that it began with, so that a rotation does not change them."""
+        return cls(keys.at(quarter.start), receiver, str(quarter))
 
     def account_id(self, customer_id: str, institution: str, loan: Loan) -> str:
         """A keyed hash of whose loan it is and which one, in 24 digits: it names no creditor and links no borrowers."""

@@ -48,6 +48,20 @@ class PushItem(NamedTuple):
 Item = DatasetItem | PushItem
 
 
+class StoredItem(NamedTuple):
+    """An item as it lies in the register: under which version of the hash key, and what it says.
+
+    Only ``in_force`` tells which of a customer's stored items say anything.
+    """
+
+    version: int
+    item: Item
+
+
+Subject = tuple[str, str]
+"""(institution, provider): whose dataset."""
+
+
 class CurrentLoan(NamedTuple):
     """A loan that counts as debt now, how fresh it is (``effective``), and whose word that is."""
 
@@ -70,6 +84,55 @@ class Merged(NamedTuple):
 def is_index_only(item: Item) -> bool:
     """Whether the item says no more than that the institution has the customer."""
     return isinstance(item, DatasetItem) and not item.loans
+
+
+def in_force(stored: Iterable[StoredItem], versions: Mapping[Subject, int]) -> list[Item]:
+    """What a customer's stored items say while the hash key is being rotated (decision record 0021).
+
+    A dataset that moves to a new key is written under it beside what lies under the old one; then its record says the
+    new version, and then the old items are deleted. ``versions`` are what the records said before the items were read
+    (none: 0). So an item below its dataset's version says nothing any more, and of the others the newest version is the
+    newest word. Pushes do not move: the newest push about a loan counts, whatever version it lies under.
+    """
+    newest: dict[tuple[str, ...], StoredItem] = {}
+    for one in stored:
+        item = one.item
+        if isinstance(item, DatasetItem):
+            if one.version < versions.get((item.institution, item.provider), 0):
+                continue
+            name: tuple[str, ...] = (item.institution, item.provider)
+        else:
+            name = (item.institution, item.provider, *account_of(item.loan))
+        before = newest.get(name)
+        if before is None or _is_newer(one, before):
+            newest[name] = one
+    return [one.item for one in newest.values()]
+
+
+def outdated_pushes(stored: Iterable[StoredItem], told: Iterable[PushItem], version: int) -> list[StoredItem]:
+    """Stored pushes that lie under another version of the hash key than a newer word of the same provider on that loan.
+
+    ``told`` are pushes that have just been stored, under ``version``; under the same one they replaced what was there.
+    """
+    found = {(_push_name(one.item), one.version): one for one in stored if isinstance(one.item, PushItem)}
+    found |= {(_push_name(item), version): StoredItem(version, item) for item in told}
+    newest: dict[tuple[str, ...], StoredItem] = {}
+    for (name, _), one in found.items():
+        if name not in newest or _is_newer(one, newest[name]):
+            newest[name] = one
+    return [one for (name, _), one in found.items() if newest[name] is not one]
+
+
+def _push_name(item: Item) -> tuple[str, ...]:
+    assert isinstance(item, PushItem)
+    return (item.institution, item.provider, *account_of(item.loan))
+
+
+def _is_newer(one: StoredItem, other: StoredItem) -> bool:
+    """Of two words on the same: which is the newer one."""
+    if isinstance(one.item, PushItem) and isinstance(other.item, PushItem):
+        return (push_version(one.item.loan), one.version) > (push_version(other.item.loan), other.version)
+    return one.version > other.version
 
 
 def dataset_as_of(

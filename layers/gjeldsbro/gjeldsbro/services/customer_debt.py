@@ -14,13 +14,12 @@ from functools import partial
 from threading import Lock
 from typing import Literal, NamedTuple, Protocol
 
-from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.loans import Loan
 from gjeldsbro.domain.register import CurrentLoan, DatasetItem, DatasetTimes, Item, is_index_only, merge
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import GjeldsbroError, NoAnswerInTimeError
 from gjeldsbro.log import known_error, logger
-from gjeldsbro.services.customer_lookup import LookupRegister, dataset_times
+from gjeldsbro.services.customer_lookup import LookupRegister, dataset_times, items_of_many
 from gjeldsbro.services.ports import DatasetTime, Institution, Provider
 
 ASKS_AT_A_TIME = 32
@@ -164,7 +163,6 @@ class CustomerDebt:
 
     partners: DebtPartners
     register: LookupRegister
-    hash_key: HashKey
     asking: Asking
     breaker: Breaker
     clock: Callable[[], float] = time.monotonic
@@ -183,8 +181,9 @@ class CustomerDebt:
         """
         institutions = self.partners.institutions()
         # Before the items: see dataset_times.
-        times = dataset_times(institutions, self.partners.dataset_times())
-        stored = self.register.items_of_many([self.hash_key.customer_key(customer) for customer in customer_ids])
+        datasets = self.partners.dataset_times()
+        times = dataset_times(institutions, datasets)
+        stored = items_of_many(customer_ids, self.register, datasets)
         persons = [
             _Person(customer_id, items, _providers_to_ask(institutions, items, times))
             for customer_id, items in zip(customer_ids, stored, strict=True)

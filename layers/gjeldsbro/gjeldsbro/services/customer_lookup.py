@@ -1,16 +1,16 @@
 """What everything that reads customers needs of the register, and as of when its datasets speak."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from gjeldsbro.domain.register import DatasetTimes, Item
+from gjeldsbro.domain.register import DatasetTimes, Item, StoredItem, Subject, in_force
 from gjeldsbro.services.ports import Dataset, DatasetTime, Institution
 
 
 class LookupRegister(Protocol):
     """What a lookup needs of the register of debt."""
 
-    def items_of_many(self, customer_keys: Iterable[bytes]) -> list[list[Item]]:
+    def items_of_many(self, customer_ids: Sequence[str]) -> list[list[StoredItem]]:
         """All that is stored of each customer, in their order."""
         ...
 
@@ -48,3 +48,20 @@ def dataset_times(
         if dataset.as_of is not None:
             times.setdefault(dataset.institution, {})[dataset.provider] = dataset.as_of
     return dict(times)
+
+
+def key_versions(datasets: Iterable[Dataset | DatasetTime]) -> dict[Subject, int]:
+    """The version of the hash key that each dataset is under, for ``domain.register.in_force``."""
+    return {
+        (dataset.institution, dataset.provider): int(dataset.key_version)
+        for dataset in datasets
+        if dataset.key_version is not None
+    }
+
+
+def items_of_many(
+    customer_ids: Sequence[str], register: LookupRegister, datasets: Iterable[Dataset | DatasetTime]
+) -> list[list[Item]]:
+    """What the register says of each customer, in their order. ``datasets`` were read before: see dataset_times."""
+    versions = key_versions(datasets)
+    return [in_force(stored, versions) for stored in register.items_of_many(customer_ids)]

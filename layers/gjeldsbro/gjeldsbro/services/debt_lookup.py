@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from gjeldsbro.domain import loans
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKeys
 from gjeldsbro.domain.loans import Loan
 from gjeldsbro.domain.package import Pseudonyms
 from gjeldsbro.domain.purposes import BUREAUS_PURPOSE
@@ -63,10 +63,11 @@ class AskedCreditor(NamedTuple):
 class LookupRecord(NamedTuple):
     """What is kept of a lookup of one person, for the person's right to know: no debt, and no number of loans.
 
-    ``at`` is in the fixed form of ``domain.timestamps``; ``on_behalf_of`` is None when the lender acts for itself.
+    ``customer`` is the person's partition key under the hash key of that time. ``at`` is in the fixed form of
+    ``domain.timestamps``; ``on_behalf_of`` is None when the lender acts for itself.
     """
 
-    customer_key: bytes
+    customer: str
     lookup_id: str
     at: str
     lender: str
@@ -129,7 +130,7 @@ class DebtLookup:
     debts: Debts
     records: LookupRecords
     announcements: LookupAnnouncements
-    hash_key: HashKey
+    hash_keys: HashKeys
     clock: Callable[[], float] = time.monotonic
 
     def look_up(
@@ -146,13 +147,14 @@ class DebtLookup:
         self.announcements.prepare(lookup_id, request.persons)
         found = self.debts.of_many(request.persons, deadline=deadline, now=now)
         at = from_datetime(now.replace(microsecond=now.microsecond // 1000 * 1000))
+        hash_key = self.hash_keys.at(now)
         on_behalf_of = request.on_behalf_of_organization
         if on_behalf_of == lender.lender:
             on_behalf_of = None
         self.records.record(
             [
                 LookupRecord(
-                    customer_key=self.hash_key.customer_key(person),
+                    customer=hash_key.partition_of(person),
                     lookup_id=lookup_id,
                     at=at,
                     lender=lender.lender,
@@ -182,7 +184,7 @@ class DebtLookup:
                 for person in request.persons
             ]
         )
-        pseudonyms = Pseudonyms(self.hash_key, on_behalf_of or lender.lender, str(Quarter.of(now)))
+        pseudonyms = Pseudonyms.of(self.hash_keys, on_behalf_of or lender.lender, Quarter.of(now))
         first, *others = (
             _disclosed(person, debts, timestamp=at, pseudonyms=pseudonyms)
             for person, debts in zip(request.persons, found, strict=True)

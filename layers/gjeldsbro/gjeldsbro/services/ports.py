@@ -132,6 +132,11 @@ class Dataset:
     that the register shows; they are None until the first one was accepted. ``pending`` is the S3 key of the customer
     keys that an unfinished load was about to change. ``fetch`` is the cursor of a fetch in progress, ``last_run`` the
     outcome of the last run.
+
+    ``index`` and ``pending`` hold customer keys of ``key_version``. While the dataset moves to another version of the
+    hash key, ``rekey`` is {version, pending} of an unfinished load under that; and ``retired`` are {version, file,
+    position}: customer keys of earlier versions, whose items say nothing any more and are still to be deleted from that
+    row on.
     """
 
     institution: str
@@ -143,6 +148,8 @@ class Dataset:
     key_version: str | None = None
     customers: int = 0
     pending: str | None = None
+    rekey: dict[str, Any] | None = None
+    retired: list[dict[str, Any]] | None = None
     full_at: str | None = None
     held: bool = False
     lease: Lease | None = None
@@ -186,8 +193,9 @@ class Credential(NamedTuple):
 
 
 class DatasetTime(NamedTuple):
-    """``asOf`` of one provider's dataset of one institution, None until one was accepted."""
+    """``asOf`` of one provider's dataset of one institution, None until one was accepted, and its ``keyVersion``."""
 
     institution: str
     provider: str
     as_of: str | None
+    key_version: str | None = None

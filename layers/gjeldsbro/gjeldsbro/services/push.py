@@ -1,27 +1,29 @@
 """A push: a provider tells what changed (SPEC 3.1.3), and it is in the register when the answer is 200."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.dataset_page import read_push
 from gjeldsbro.domain.identity_numbers import Accepts, organisation_identifiers
 from gjeldsbro.domain.loans import Message, account_of
 from gjeldsbro.domain.register import (
     DatasetTimes,
-    Item,
     PushItem,
+    StoredItem,
     cover_of,
     dataset_loan_times,
+    in_force,
+    outdated_pushes,
     push_counts,
     push_version,
 )
 from gjeldsbro.errors import MessageTooLargeError, NotEntitledError
-from gjeldsbro.services.customer_lookup import dataset_times
+from gjeldsbro.services.customer_lookup import dataset_times, key_versions
 from gjeldsbro.services.ports import Dataset, Institution
 
 MAX_CUSTOMERS = 1000
@@ -31,12 +33,16 @@ MAX_CUSTOMERS = 1000
 class PushRegister(Protocol):
     """What a push needs of the register of debt."""
 
-    def items_of_many(self, customer_keys: Iterable[bytes]) -> list[list[Item]]:
+    def items_of_many(self, customer_ids: Sequence[str]) -> list[list[StoredItem]]:
         """All that is stored of each customer, in their order."""
         ...
 
-    def put_pushes(self, pushes: Iterable[tuple[bytes, PushItem]]) -> int:
-        """Store pushes, each unless a newer or the same one is there; how many were stored."""
+    def put_pushes(self, pushes: Iterable[tuple[str, PushItem]], key: HashKey) -> int:
+        """Store (customerID, push) under a key, each unless a newer or the same one is there; how many were stored."""
+        ...
+
+    def delete_pushes(self, pushes: Iterable[tuple[str, StoredItem]]) -> int:
+        """Delete (customerID, push), each if it still is as it was read; how many were deleted."""
         ...
 
 
@@ -83,7 +89,7 @@ class PushService:
 
     partners: PushPartners
     register: PushRegister
-    hash_key: HashKey
+    hash_keys: HashKeys
 
     def receive(self, message: Message, organisation: str, now: datetime) -> Receipt:
         """Put every loan of ``message`` into the register that is newer than what it holds.
@@ -93,34 +99,43 @@ class PushService:
         be sent again, because what is there already is left as it is. ``now`` is what a provider is told of its last
         push (``services.connection_check``).
         """
-        times = self._entitled(message, organisation)
-        keys = [self.hash_key.customer_key(customer.customer_id) for customer in message.customers]
+        times, datasets = self._entitled(message, organisation)
+        key = self.hash_keys.at(now)
         loans = sum(len(customer.loans) for customer in message.customers)
-        pushes = []
-        for number, items in enumerate(self.register.items_of_many(keys)):
-            customer = message.customers[number]
+        pushes: list[tuple[str, PushItem]] = []
+        outdated: list[tuple[str, StoredItem]] = []
+        found = self.register.items_of_many([customer.customer_id for customer in message.customers])
+        for customer, all_stored in zip(message.customers, found, strict=True):
             institution = customer.financial_institution_id
-            of_institution = [item for item in items if item.institution == institution]
+            stored = [one for one in all_stored if one.item.institution == institution]
+            of_institution = in_force(stored, key_versions(datasets))
             cover = cover_of(message.provider, times[institution])
             in_datasets = dataset_loan_times(of_institution, times[institution])
-            stored = {
+            known = {
                 account_of(item.loan): push_version(item.loan)
                 for item in of_institution
                 if isinstance(item, PushItem) and item.provider == message.provider
             }
-            pushes += [
-                (keys[number], PushItem(institution, message.provider, loan))
+            new = [
+                PushItem(institution, message.provider, loan)
                 for loan in customer.loans
-                if push_counts(loan, cover, in_datasets) and stored.get(account_of(loan), "") < push_version(loan)
+                if push_counts(loan, cover, in_datasets) and known.get(account_of(loan), "") < push_version(loan)
             ]
-        written = self.register.put_pushes(pushes)
+            pushes += [(customer.customer_id, push) for push in new]
+            outdated += [(customer.customer_id, push) for push in outdated_pushes(stored, new, key.number)]
+        written = self.register.put_pushes(pushes, key)
+        self.register.delete_pushes(outdated)  # no history of debt, also where a new push cannot replace an old one
         for institution in times:
             self.partners.record_push(institution, message.provider, now)
         return Receipt(written, loans - written)
 
-    def _entitled(self, message: Message, organisation: str) -> dict[str, DatasetTimes]:
-        """The dataset times of each institution in the message, when ``organisation`` may report all of them."""
+    def _entitled(self, message: Message, organisation: str) -> tuple[dict[str, DatasetTimes], list[Dataset]]:
+        """The dataset times of each institution in the message, when ``organisation`` may report all of them.
+
+        And the datasets' records themselves.
+        """
         times: dict[str, DatasetTimes] = {}
+        datasets: list[Dataset] = []
         for number, customer in enumerate(message.customers):
             name = customer.financial_institution_id
             if name in times:
@@ -133,8 +148,10 @@ class PushService:
             if institution is None or not institution.may_report(message.provider):
                 place = f"/customers/{number}/financialInstitutionID"
                 raise NotEntitledError(f"{place}: this providerID is not registered for the institution")
-            times[name] = dataset_times([institution], self.partners.datasets(name))[name]
-        return times
+            of_institution = self.partners.datasets(name)
+            times[name] = dataset_times([institution], of_institution)[name]
+            datasets += of_institution
+        return times, datasets
 
 
 def _count_customers(body: bytes) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKeys
 from gjeldsbro.domain.identity_numbers import Accepts
 from gjeldsbro.domain.loans import Loan, to_wire
 from gjeldsbro.domain.register import (
@@ -23,8 +23,8 @@ from gjeldsbro.domain.register import (
     push_counts,
 )
 from gjeldsbro.domain.timestamps import shorten
-from gjeldsbro.services.customer_lookup import LookupPartners, LookupRegister, dataset_times
-from gjeldsbro.services.trail import Trail, customer_to_look_at
+from gjeldsbro.services.customer_lookup import LookupPartners, LookupRegister, dataset_times, items_of_many
+from gjeldsbro.services.trail import Trail, note_a_look
 
 
 class TrailPartners(LookupPartners, Trail, Protocol):
@@ -37,7 +37,7 @@ class ShowCustomer:
 
     partners: TrailPartners
     register: LookupRegister
-    hash_key: HashKey
+    hash_keys: HashKeys
     accepts: Accepts
 
     def show(self, customer_id: str, *, operator: str, reason: str | None, now: datetime) -> dict[str, Any]:
@@ -51,10 +51,10 @@ class ShowCustomer:
 
         Raises InvalidMessageError when operator, reason or number is not given in its form; then nothing was looked at.
         """
-        key = customer_to_look_at(
+        note_a_look(
             customer_id,
             trail=self.partners,
-            hash_key=self.hash_key,
+            hash_keys=self.hash_keys,
             accepts=self.accepts,
             action="show-customer",
             operator=operator,
@@ -62,8 +62,9 @@ class ShowCustomer:
             now=now,
         )
         institutions = self.partners.institutions()
-        times = dataset_times(institutions, self.partners.datasets())
-        (items,) = self.register.items_of_many([key])
+        datasets = self.partners.datasets()
+        times = dataset_times(institutions, datasets)
+        (items,) = items_of_many([customer_id], self.register, datasets)
         merged = merge(items, times)
         names = {institution.institution: institution.name for institution in institutions}
         return {

@@ -6,14 +6,15 @@ The creditors' names are for the person, who knows them; no lender is told any. 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, Protocol
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKeys
 from gjeldsbro.domain.identity_numbers import Accepts
 from gjeldsbro.domain.timestamps import shorten
 from gjeldsbro.services.debt_lookup import LookupRecord
 from gjeldsbro.services.ports import Institution, Lender
-from gjeldsbro.services.trail import Trail, customer_to_look_at
+from gjeldsbro.services.trail import Trail, note_a_look
 
 
 class NamingPartners(Trail, Protocol):
@@ -31,8 +32,8 @@ class NamingPartners(Trail, Protocol):
 class RecordedLookups(Protocol):
     """The record of lookups."""
 
-    def of(self, customer_key: bytes, now: datetime) -> list[LookupRecord]:
-        """All lookups of a person that are still kept, the newest first."""
+    def of(self, customer: str, now: datetime) -> list[LookupRecord]:
+        """All lookups under one of a person's partition keys that are still kept, the newest first."""
         ...
 
 
@@ -42,7 +43,7 @@ class ShowLookups:
 
     partners: NamingPartners
     history: RecordedLookups
-    hash_key: HashKey
+    hash_keys: HashKeys
     accepts: Accepts
 
     def show(self, customer_id: str, *, operator: str, reason: str | None, now: datetime) -> dict[str, Any]:
@@ -53,10 +54,10 @@ class ShowLookups:
         ``answered``, ``source``). Raises InvalidMessageError when operator, reason or number is not given in its form;
         then nothing was looked at.
         """
-        key = customer_to_look_at(
+        note_a_look(
             customer_id,
             trail=self.partners,
-            hash_key=self.hash_key,
+            hash_keys=self.hash_keys,
             accepts=self.accepts,
             action="lookups",
             operator=operator,
@@ -65,7 +66,10 @@ class ShowLookups:
         )
         lenders = {lender.lender: lender.name for lender in self.partners.lenders()}
         institutions = {institution.institution: institution.name for institution in self.partners.institutions()}
-        return {"lookups": [_shown(record, lenders, institutions) for record in self.history.of(key, now)]}
+        # Under retired keys too: a record outlives the key that it was made with.
+        under_keys = [self.history.of(key.partition_of(customer_id), now) for key in self.hash_keys.keys]
+        found = sorted(chain.from_iterable(under_keys), key=lambda record: record.at, reverse=True)
+        return {"lookups": [_shown(record, lenders, institutions) for record in found]}
 
 
 def _shown(record: LookupRecord, lenders: Mapping[str, str], institutions: Mapping[str, str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Protocol
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKeys
 from gjeldsbro.domain.identity_numbers import Accepts, customer_id_fault, mentions_a_person
 from gjeldsbro.errors import InvalidMessageError, Violation
 
@@ -16,18 +16,18 @@ class Trail(Protocol):
         ...
 
 
-def customer_to_look_at(
+def note_a_look(
     customer_id: str,
     *,
     trail: Trail,
-    hash_key: HashKey,
+    hash_keys: HashKeys,
     accepts: Accepts,
     action: str,
     operator: str,
     reason: str | None,
     now: datetime,
-) -> bytes:
-    """The key of a customer that an operator is about to see something of; the trail is recorded by then.
+) -> None:
+    """Record on the trail that an operator is about to see something of a customer.
 
     The trail names the customer by its keyed hash only. Raises InvalidMessageError when operator, reason or number is
     not given in its form.
@@ -38,7 +38,5 @@ def customer_to_look_at(
         raise InvalidMessageError([Violation("/reason", "must not be empty nor hold an identity number")])
     if rule := customer_id_fault(customer_id, accepts):
         raise InvalidMessageError([Violation("/customerID", rule)])
-    key = hash_key.customer_key(customer_id)
-    subject = f"customer {hash_key.partition_key(key)}"
+    subject = f"customer {hash_keys.at(now).partition_of(customer_id)}"
     trail.record_trail(who=operator, action=action, subject=subject, reason=reason, now=now)
-    return key

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKeys
 from gjeldsbro.domain.package import Pseudonyms, build_slice, customer_object
+from gjeldsbro.domain.quarter import Quarter
 from gjeldsbro.errors import InstitutionUnavailableError
 from gjeldsbro.services.export import places
 from gjeldsbro.services.export.loans import LoansOf
@@ -36,7 +37,7 @@ def build_package_slice(
     batch: int,
     store: Store,
     loans: Loans,
-    key: HashKey,
+    keys: HashKeys,
 ) -> Progress:
     """Build the slice of one batch, in the batch's order, and delete the batch's numbers.
 
@@ -53,7 +54,7 @@ def build_package_slice(
     except KeyError:
         done = store.get_json(f"{slice_key}.json")
         return Progress(True, done["customers"], done["loans"])
-    pseudonyms = Pseudonyms(key, receiver, plan.quarter)
+    pseudonyms = Pseudonyms.of(keys, receiver, Quarter.parse(plan.quarter))
     customers = _earlier(store, progress_key)
     earlier = len(customers)
     try:

@@ -8,19 +8,19 @@ with its delivery.
 """
 
 import random
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import batched
 from typing import Protocol
 
-from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.loans import Loan
-from gjeldsbro.domain.register import CurrentLoan, DatasetTimes, Item, is_index_only, merge
+from gjeldsbro.domain.register import CurrentLoan, DatasetTimes, Item, StoredItem, is_index_only, merge
 from gjeldsbro.errors import InstitutionUnavailableError
 from gjeldsbro.services.customer_debt import Asking, Breaker, CustomerDebt, DebtPartners
-from gjeldsbro.services.customer_lookup import LookupRegister, dataset_times
+from gjeldsbro.services.customer_lookup import LookupRegister, dataset_times, items_of_many
 from gjeldsbro.services.ports import DatasetTime, Institution, Provider
 
 REQUESTS_PER_SECOND = 25
@@ -39,6 +39,8 @@ RESERVE_SECONDS = 60
 """Kept back for writing the slice, or how far it has come."""
 
 _READ_AT_ONCE = 500
+_IN_FORCE = sys.maxsize
+"""In place of a version of the hash key: what was found to be in force stays so."""
 
 type LoansOf = Mapping[str, Sequence[CurrentLoan]]
 """A customer's current loans per institution."""
@@ -58,7 +60,6 @@ class PackageLoans:
 
     partners: DebtPartners
     register: LookupRegister
-    hash_key: HashKey
     asking: Asking
     breaker: Breaker
     pace: Pace
@@ -88,14 +89,14 @@ class PackageLoans:
     def _read(self, customer_ids: Sequence[str]) -> "_Known":
         institutions = self.partners.institutions()
         times = self.partners.dataset_times()  # before the items: see dataset_times
-        items = self.register.items_of_many([self.hash_key.customer_key(customer) for customer in customer_ids])
+        items = items_of_many(customer_ids, self.register, times)
         return _Known(customer_ids, institutions, times, items)
 
     def _ask(self, known: "_Known", asked: Sequence[int]) -> dict[int, LoansOf] | None:
         """What institutions and the register say of these customers together; None when it was not our turn."""
         paced = _Paced(self, self.clock() + TURN_SECONDS)
         view = _View(known, asked)
-        debt = CustomerDebt(view, view, self.hash_key, paced, paced)
+        debt = CustomerDebt(view, view, paced, paced)
         found = debt.of_many(
             [known.customer_ids[number] for number in asked],
             deadline=time.monotonic() + TURN_SECONDS + ANSWER_SECONDS,
@@ -179,8 +180,8 @@ class _View:
     def dataset_times(self) -> list[DatasetTime]:
         return list(self._known.dataset_times)
 
-    def items_of_many(self, customer_keys: Iterable[bytes]) -> list[list[Item]]:  # noqa: ARG002 - those it was made for
-        return [list(items) for items in self._items]
+    def items_of_many(self, customer_ids: Sequence[str]) -> list[list[StoredItem]]:  # noqa: ARG002 - those it was made for
+        return [[StoredItem(_IN_FORCE, item) for item in items] for items in self._items]
 
 
 class _Paced:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from itertools import batched
 from typing import Any
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import FIRST_VERSION, HashKey, HashKeys
 from gjeldsbro.domain.dataset_index import Duplicates, page_files
 from gjeldsbro.domain.dataset_page import read_page
 from gjeldsbro.domain.identity_numbers import Accepts
@@ -81,7 +81,7 @@ class Fetcher:
     records: NightRecords
     objects: Objects
     source: PageSource
-    hash_key: HashKey
+    hash_keys: HashKeys
     accepts: Accepts
     clock: Clock
     remaining: Remaining
@@ -91,15 +91,17 @@ class Fetcher:
 class _Cursor:
     """How far a fetch is, as kept with the dataset. Times in the fixed form; violations as [place, rule].
 
-    The parts in which a list of customers is stored are its ``pages``.
+    The parts in which a list of customers is stored are its ``pages``. All of a fetch is under one version of the hash
+    key (``keyVersion``), also when a new one comes into force between two of its pages.
     """
 
     run: str
     start: str
     kind: DatasetKind = "loans"
+    keyVersion: str = FIRST_VERSION  # noqa: N815 - the names under which it is stored
     withdraw: bool = False
     ready: bool = False
-    nextPage: int = 0  # noqa: N815 - the names under which it is stored
+    nextPage: int = 0  # noqa: N815 - as above
     pages: int = 1
     customers: int = 0
     withLoans: int = 0  # noqa: N815 - as above
@@ -156,9 +158,11 @@ def _fetch(job: Job, action: str, dataset: Dataset, tools: Fetcher) -> bool:
     if dataset.fetch is not None and dataset.fetch["run"] == job.run:
         cursor = _Cursor(**dataset.fetch)
     else:
-        start = from_datetime(tools.clock())
+        now = tools.clock()
+        start, withdraw = from_datetime(now), action == "withdraw"
+        key = _key_for(dataset, tools.hash_keys.at(now), tools)
         until = from_datetime(to_datetime(_run_start(job, tools) or start) + timedelta(hours=FETCH_HOURS))
-        cursor = _Cursor(job.run, start, withdraw=action == "withdraw", until=until)
+        cursor = _Cursor(job.run, start, keyVersion=key.version, withdraw=withdraw, until=until)
         cursor.ready = cursor.withdraw
         dataset = tools.records.update_dataset(dataset, job.run, fetch=cursor.stored())
     if cursor.ready:
@@ -182,6 +186,13 @@ def _fetch(job: Job, action: str, dataset: Dataset, tools: Fetcher) -> bool:
         counts = {"customers": cursor.customers, "withLoans": cursor.withLoans, "pages": cursor.pages}
         logger.info("NIGHT_DATASET_FETCHED", extra={"dataset": job.subject, **counts})
     return True
+
+
+def _key_for(dataset: Dataset, in_force: HashKey, tools: Fetcher) -> HashKey:
+    """The key to fetch a dataset under: never older than what is stored of it, though a clock may have gone back."""
+    stored = [dataset.key_version, None if dataset.rekey is None else dataset.rekey["version"]]
+    known = [tools.hash_keys.of_version(version) for version in stored if version is not None]
+    return max([in_force, *known], key=lambda key: key.number)
 
 
 def _fetch_missing(job: Job, cursor: _Cursor, dataset: Dataset, tools: Fetcher) -> bool:
@@ -285,9 +296,10 @@ def _fetch_list(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) -
     cursor.customers = cursor.withLoans = len(result.customers)
     cursor.earliest = cursor.latest = result.timestamp
     cursor.pages, by = 1, cursor.storedBy[-1][1]
+    hash_key = tools.hash_keys.of_version(cursor.keyVersion)
     for part, customers in enumerate(batched(result.customers, LIST_PART, strict=False)):
         cursor.pages = part + 1
-        keys = map(tools.hash_key.customer_key, customers)
+        keys = map(hash_key.customer_key, customers)
         page_rows, records = page_files((key, _NO_LOANS_DIGEST, key + _NO_LOANS) for key in keys)
         tools.objects.put(job.records_key(part, by), records)
         tools.objects.put(job.rows_key(part, by), page_rows)
@@ -298,9 +310,10 @@ def _fetch_list(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) -
 
 def _keep(job: Job, cursor: _Cursor, customers: list[CustomerLoans], tools: Fetcher) -> None:
     page = cursor.nextPage
+    hash_key = tools.hash_keys.of_version(cursor.keyVersion)
     found: list[tuple[bytes, bytes, bytes]] = []
     for number, customer in enumerate(customers):
-        key = tools.hash_key.customer_key(customer.customer_id)
+        key = hash_key.customer_key(customer.customer_id)
         if not customer.loans:
             found.append((key, b"", b""))
             continue

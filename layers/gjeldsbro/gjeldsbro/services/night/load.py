@@ -3,6 +3,10 @@
 The order is what survives a death at any point: the list of customers about to change is stored, the dataset's record
 points to it, then the register is written, then one conditional update switches the record to the new dataset. Whoever
 comes later, a retry or the next night, finds either the old record and the list, or the new record.
+
+When the rows come under a newer version of the hash key, nothing of them can be compared. All is written under the new
+version, beside what lies under the old one and is read meanwhile; the commit switches readers over; then the old items
+are deleted by the old index and lists, in as many calls as it takes (decision 0021, ``domain.register.in_force``).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +17,7 @@ from itertools import batched
 from typing import Any, Protocol
 from zlib import crc32
 
+from gjeldsbro.domain.customer_keys import FIRST_VERSION
 from gjeldsbro.domain.dataset_index import (
     DATASET_ROW_SIZE,
     GONE,
@@ -82,7 +87,6 @@ class Loader:
     records: NightRecords
     objects: Objects
     register: Callable[[str], RegisterWriter]
-    key_version: str
     clock: Clock
     remaining: Remaining
 
@@ -96,7 +100,7 @@ def load_dataset(job: Job, tools: Loader) -> bool:
     dataset = tools.records.dataset(job.institution, job.provider)
     if not _is_ready(job, dataset):
         if is_closed(job, dataset):
-            _end_again(job, dataset, tools)
+            return _end_again(job, dataset, tools)
         return True
     with ExitStack() as stack:
         try:
@@ -108,9 +112,8 @@ def load_dataset(job: Job, tools: Loader) -> bool:
             return _Load(job, dataset, tools).go_on()
         dataset = tools.records.update_dataset(dataset, job.run, lease=released(dataset.lease, tools.clock()))
     if is_closed(job, dataset):
-        _end_again(job, dataset, tools)
-    else:
-        _busy(job, tools)
+        return _end_again(job, dataset, tools)
+    _busy(job, tools)
     return True
 
 
@@ -123,17 +126,24 @@ def _busy(job: Job, tools: Loader) -> None:
     tools.records.put_outcome(job.run, job.subject, outcome(job, "busy", now, reason="another run works on it"), now)
 
 
-def _end_again(job: Job, dataset: Dataset, tools: Loader) -> None:
-    """What follows the end of the work on a dataset, when an earlier call of the run died before it was done."""
+def _end_again(job: Job, dataset: Dataset, tools: Loader) -> bool:
+    """What follows the end of the work on a dataset, when an earlier call of the run died before it was done.
+
+    False when the time was up before the end of it, as it may have been in the earlier call.
+    """
     assert dataset.last_run is not None
     if dataset.run != job.run:
         after_close(job, dataset.last_run, records=tools.records, objects=tools.objects, now=tools.clock())
-        return
-    with suppress(DatasetBusyError), leased(job, tools.records, tools.clock) as mine:  # busy: another run sweeps
+        return True
+    _finish(job, dataset, tools)
+    with suppress(DatasetBusyError), leased(job, tools.records, tools.clock) as mine:  # busy: another run does it
         found = _stored(job, tools.objects)
-        now_it_is = tools.records.update_dataset(mine, job.run, lease=released(mine.lease, tools.clock()))
-        _sweep(found, now_it_is, tools.objects)
-    _finish(job, dataset.last_run, tools)
+        end = _Load(job, mine, tools)
+        if not end.delete_retired():
+            return False
+        end.update(lease=released(mine.lease, tools.clock()))
+        _sweep(found, end.dataset, tools.objects)
+    return True
 
 
 class _Load:
@@ -153,40 +163,46 @@ class _Load:
         withdraw = bool(self.cursor["withdraw"])
         if withdraw and not self.may_withdraw():
             return True
-        version = self.dataset.key_version
-        if version is not None and version != self.tools.key_version:
-            # Nothing under the old version of the hash key can be compared: it goes, and then all is new.
-            if not self.bring_in(f"{self.job.run}-old-key", version, dataset_key=None):
-                return False
-            old = [key for key in (self.dataset.index, self.dataset.pending) if key is not None]
-            cursor = {name: value for name, value in self.cursor.items() if name not in {"phase", "position", "counts"}}
-            self.update(index=None, pending=None, key_version=self.tools.key_version, fetch=cursor)
-            self.tools.objects.delete(old)
-        if not self.bring_in(self.job.run, self.tools.key_version, None if withdraw else self.job.dataset_key):
+        if not self.bring_in(None if withdraw else self.job.dataset_key):
             return False
-        if withdraw:
-            self.withdraw()
-        else:
-            self.commit()
-        return True
+        return self.withdraw() if withdraw else self.commit()
+
+    @property
+    def version(self) -> str:
+        """The version of the hash key under which this load writes: that of its rows; a withdrawal has none."""
+        of_rows = str(self.cursor.get("keyVersion", FIRST_VERSION))  # a fetch from before there was a choice has none
+        return self.dataset.key_version or of_rows if self.cursor["withdraw"] else of_rows
+
+    @property
+    def moves(self) -> bool:
+        """Whether the register shows the dataset under another version of the hash key."""
+        return self.dataset.key_version not in {None, self.version}
+
+    @property
+    def pending(self) -> str | None:
+        """The list of customers that this load, or an unfinished one under the same version, is about to change."""
+        if not self.moves:
+            return self.dataset.pending
+        rekey = self.dataset.rekey
+        return rekey["pending"] if rekey is not None and rekey["version"] == self.version else None
 
     def update(self, **changes: Any) -> None:
         self.dataset = self.tools.records.update_dataset(self.dataset, self.job.run, **changes)
 
     # From the rows to the register
 
-    def bring_in(self, phase: str, version: str, dataset_key: str | None) -> bool:
+    def bring_in(self, dataset_key: str | None) -> bool:
         """Make the register hold what ``dataset_key`` holds (None: nothing); False when the time is up before."""
-        if self.cursor.get("phase") != phase:
-            self.plan(phase, version, dataset_key)
+        if self.cursor.get("phase") != self.job.run:
+            self.plan(dataset_key)
         counts = self.cursor["counts"]
         position, total = int(self.cursor["position"]), int(counts["pending"])
         if position == total:
             return True
-        register = self.tools.register(version)
+        register = self.tools.register(self.version)
         records = Records(record_files(self.job, self.cursor), self.tools.objects)
         began_at = position
-        pending = self.stored(self.dataset.pending, PENDING_ROW_SIZE, start=position)
+        pending = self.stored(self.pending, PENDING_ROW_SIZE, start=position)
         for stride in batched(pending, STRIDE, strict=False):
             if position > began_at and self.tools.remaining() < RESERVE_SECONDS:
                 return False
@@ -206,16 +222,16 @@ class _Load:
             self.update(fetch={**self.cursor, "position": position})
         return True
 
-    def plan(self, phase: str, version: str, dataset_key: str | None) -> None:
+    def plan(self, dataset_key: str | None) -> None:
         """Compare with what the register shows, store the new index and the pending list, and point to the list."""
         job, dataset, objects = self.job, self.dataset, self.tools.objects
         assert dataset.lease is not None
-        name = f"{phase}-{dataset.lease.token}"
-        full = self.is_full()
+        name = f"{job.run}-{dataset.lease.token}"
+        full = self.moves or self.is_full()
         steps = compare(
-            self.stored(dataset.index, INDEX_ROW_SIZE),
+            self.stored(None if self.moves else dataset.index, INDEX_ROW_SIZE),
             self.stored(dataset_key, DATASET_ROW_SIZE),
-            self.stored(dataset.pending, PENDING_ROW_SIZE),
+            self.stored(self.pending, PENDING_ROW_SIZE),
             full=full,
         )
         counts = dict.fromkeys((kind.value for kind in Kind), 0)
@@ -231,8 +247,13 @@ class _Load:
                     counts[step.kind.value] += 1
         counts["pending"] = size // PENDING_ROW_SIZE
         found = _stored(job, objects)
-        cursor = {**self.cursor, "phase": phase, "index": index_key, "position": 0, "counts": counts, "full": full}
-        self.update(pending=pending_key if size else None, key_version=version, fetch=cursor)
+        cursor = {**self.cursor, "phase": job.run, "index": index_key, "position": 0, "counts": counts, "full": full}
+        if self.moves:
+            given_up = self.rekeyed() if self.pending is None else []
+            rekey = {"version": self.version, "pending": pending_key} if size else None
+            self.update(rekey=rekey, retired=[*(dataset.retired or []), *given_up] or None, fetch=cursor)
+        else:
+            self.update(pending=pending_key if size else None, key_version=self.version, fetch=cursor)
         _sweep(found, self.dataset, objects)
 
     def is_full(self) -> bool:
@@ -254,8 +275,11 @@ class _Load:
 
     # Commit
 
-    def commit(self) -> None:
-        """Switch the dataset to what the register now holds, in one conditional update."""
+    def commit(self) -> bool:
+        """Switch the dataset to what the register now holds, in one conditional update.
+
+        False when the time is up before what lies under earlier versions of the hash key is deleted.
+        """
         dataset, cursor, now = self.dataset, self.cursor, self.tools.clock()
         as_of = dataset_as_of(
             cursor["earliest"] or None,
@@ -268,22 +292,61 @@ class _Load:
         pages = cursor["pages"] if kind == "loans" else 1
         result = self.loaded(now, dataset=kind, asOf=as_of, pages=pages, bytes=cursor["received"])
         superseded = [key for key in (dataset.index, dataset.pending) if key is not None]
+        retired = list(dataset.retired or [])
+        if self.moves:
+            assert dataset.key_version is not None
+            retired += [_retired(dataset.key_version, file) for file in superseded]
+            superseded = [] if self.pending is None else [self.pending]
         self.update(
             run=self.job.run,
             index=cursor.get("index") or f"{self.job.index_folder}{self.job.run}.idx",  # as it was named before
             as_of=as_of,
             fetch_start=cursor["start"],
-            key_version=self.tools.key_version,
+            key_version=self.version,
             customers=cursor["withLoans"],
             full_at=cursor["start"] if cursor["full"] else dataset.full_at,
             pending=None,
-            lease=released(dataset.lease, now),
+            rekey=None,
+            retired=retired or None,
             fetch=None,
             held=False,
             last_run=result,
+            **({} if retired else {"lease": released(dataset.lease, now)}),
         )
         self.tools.objects.delete(superseded)
-        _finish(self.job, result, self.tools)
+        _finish(self.job, self.dataset, self.tools)
+        if not retired:
+            return True
+        if not self.delete_retired():
+            return False
+        self.update(lease=released(self.dataset.lease, self.tools.clock()))
+        return True
+
+    def delete_retired(self) -> bool:
+        """Delete what lies under earlier versions of the hash key; False when the time is up before."""
+        began = False
+        while self.dataset.retired:
+            first, *others = self.dataset.retired
+            position = int(first["position"])
+            register = self.tools.register(first["version"])
+            keys = self.stored(first["file"], INDEX_ROW_SIZE, start=position)
+            for stride in batched(keys, STRIDE, strict=False):
+                if began and self.tools.remaining() < RESERVE_SECONDS:
+                    return False
+                began = True
+                register.delete_dataset_items(
+                    self.job.institution, self.job.provider, (row[:KEY_SIZE] for row in stride)
+                )
+                position += len(stride)
+                self.update(retired=[{**first, "position": position}, *others])
+            self.update(retired=others or None)
+            self.tools.objects.delete([first["file"]])
+        return True
+
+    def rekeyed(self) -> list[dict[str, Any]]:
+        """What a load under another version wrote and never committed, as something to delete."""
+        rekey = self.dataset.rekey
+        return [] if rekey is None else [_retired(rekey["version"], rekey["pending"])]
 
     def loaded(self, now: datetime, **fields: Any) -> dict[str, Any]:
         """The outcome of a dataset that was taken."""
@@ -298,6 +361,7 @@ class _Load:
             unchanged=counts[Kind.UNCHANGED.value],
             written=counts["pending"],
             full=self.cursor["full"],
+            **({"rekeyed": True} if self.moves else {}),
             **fields,
         )
 
@@ -324,10 +388,17 @@ class _Load:
         close(self.job, self.dataset, records=records, objects=self.tools.objects, result=result, now=now)
         return False
 
-    def withdraw(self) -> None:
-        """Forget the dataset and the provider, now that the register holds nothing of it."""
+    def withdraw(self) -> bool:
+        """Forget the dataset and the provider, now that the register holds nothing of it under its version.
+
+        False when the time is up before what lies under other versions is deleted.
+        """
         job, records, objects = self.job, self.tools.records, self.tools.objects
-        register = self.tools.register(self.tools.key_version)
+        if self.dataset.rekey is not None:
+            self.update(rekey=None, retired=[*(self.dataset.retired or []), *self.rekeyed()])
+        if not self.delete_retired():
+            return False
+        register = self.tools.register(self.version)
         register.delete_superseded_pushes(job.institution, job.provider, _FOREVER)
         now = self.tools.clock()
         result = self.loaded(now, withdrawn=True)
@@ -335,7 +406,7 @@ class _Load:
             # An earlier invocation may still be deleting. So nobody may set the provider up again and load yet: the
             # record stays, with its lease, and the next run withdraws what is withdrawn already.
             close(job, self.dataset, records=records, objects=objects, result=result, now=now)
-            return
+            return True
         records.put_outcome(job.run, job.subject, result, now)
         found = [*_stored(job, objects), *objects.keys(job.folder)]
         # The record first: one that points to a file which is gone could not be withdrawn any more.
@@ -349,6 +420,7 @@ class _Load:
             if records.drop_provider(institution, job.provider):
                 break
         logger.info("NIGHT_DATASET_WITHDRAWN", extra={"dataset": job.subject})
+        return True
 
 
 def _all_taken(institution: Institution, run: str, records: NightRecords) -> bool:
@@ -368,27 +440,35 @@ def _sweep(found: list[str], dataset: Dataset, objects: Objects) -> None:
 
     So an invocation that another one has replaced without its knowing deletes nothing that is in use.
     """
-    in_use = {dataset.index, dataset.pending, (dataset.fetch or {}).get("index")}
+    in_use = {dataset.index, dataset.pending, (dataset.fetch or {}).get("index"), (dataset.rekey or {}).get("pending")}
+    in_use |= {one["file"] for one in dataset.retired or []}
     objects.delete([key for key in found if key not in in_use])
 
 
-def _finish(job: Job, result: dict[str, Any], tools: Loader) -> None:
-    """What follows a commit; all of it may be done twice."""
+def _retired(version: str, file: str) -> dict[str, Any]:
+    """Customer keys of a version of the hash key whose items are to be deleted, for ``Dataset.retired``."""
+    return {"version": version, "file": file, "position": 0}
+
+
+def _finish(job: Job, dataset: Dataset, tools: Loader) -> None:
+    """What follows a commit of this run; all of it may be done twice."""
+    result = dataset.last_run
+    assert result is not None
     tools.records.put_outcome(job.run, job.subject, result, tools.clock())
     tools.objects.delete_prefix(job.folder)
-    pushes = _delete_pushes(job, tools)
+    pushes = _delete_pushes(job, dataset, tools)
     fields = ("status", "added", "changed", "removed", "unchanged", "written")
     counts = {name: result.get(name) for name in fields}
     logger.info("NIGHT_DATASET_LOADED", extra={"dataset": job.subject, "pushes": pushes, **counts})
 
 
-def _delete_pushes(job: Job, tools: Loader) -> int:
+def _delete_pushes(job: Job, dataset: Dataset, tools: Loader) -> int:
     """Delete the pushes that the new dataset supersedes: its provider's, and those of providers that only push."""
     institution = tools.records.institution(job.institution)
     if institution is None:
         return 0
     times = dataset_times([institution], tools.records.datasets(job.institution))[job.institution]
-    register = tools.register(tools.key_version)
+    register = tools.register(dataset.key_version or FIRST_VERSION)  # pushes go whatever version they lie under
     deleted = 0
     for provider in {job.provider, *(provider.provider for provider in institution.providers)}:
         if provider == job.provider or provider not in times:
