@@ -57,7 +57,7 @@ format: $(VENV)/.project ## Format the code
 	@$(VENV)/bin/ruff format --quiet
 
 lock: | $(UV) ## Lock the dependencies anew, the layers first
-	@for layer in gjeldsbro certificates https sftp; do \
+	@for layer in gjeldsbro certificates https reports sftp; do \
 		$(COMPILE) requirements/layer-$$layer.in -o layers/$$layer/requirements.txt || exit; done
 	@$(COMPILE) requirements/dev.in -o requirements/dev.txt $(patsubst %,-c %,$(wildcard layers/*/requirements.txt))
 	@for tool in sam ministack; do $(COMPILE) requirements/$$tool.in -o requirements/$$tool.txt || exit; done

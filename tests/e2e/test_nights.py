@@ -44,7 +44,7 @@ def test_a_dataset_is_refused_as_a_whole(parties, nights) -> None:
 
 
 def test_working_files_are_gone(parties, nights, exported) -> None:
-    """Pages, lists, numbers and slices are deleted when their run ends; an index per dataset and the reports stay."""
+    """Pages, lists, numbers and slices are deleted when their run ends; an index per dataset stays."""
     pages = parties.stack.client("s3").get_paginator("list_objects_v2")
     keys = [
         entry["Key"]
@@ -53,9 +53,21 @@ def test_working_files_are_gone(parties, nights, exported) -> None:
     ]
     ended = [next(iter(night.values()))["run"] for night in (nights.first, nights.second)] + [exported.told["run"]]
     left = [key for key in keys if any(run in key for run in ended)]
-    assert {key.partition("/")[0] for key in left} == {"index", "reports"}
-    assert {f"reports/nightly/{ended[0]}.json", f"reports/export/{ended[2]}.json"} <= set(keys)
+    assert {key.partition("/")[0] for key in left} == {"index"}
     assert len([key for key in keys if key.startswith("index/")]) == len(parties.first_night.datasets)
+
+
+def test_each_run_has_its_report_as_a_page(parties, nights, exported) -> None:
+    """Beside the JSON; what was refused stands on it with place and rule, and how it was a night before in pictures."""
+    s3, bucket = parties.stack.client("s3"), parties.stack.outputs["ReportBucketName"]
+    keys = {entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+    second = nights.second[parties.refused]["run"]
+    for name in (f"nightly/{second}", f"export/{exported.told['run']}"):
+        assert {f"{name}.json", f"{name}.html"} <= keys
+    page = s3.get_object(Bucket=bucket, Key=f"nightly/{second}.html")["Body"].read().decode()
+    assert "must " in page
+    assert nights.second[parties.refused]["violations"][0]["place"] in page
+    assert "<svg" in page
 
 
 def test_our_certificate_opens_the_institutions_doors(parties, nights) -> None:

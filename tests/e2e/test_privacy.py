@@ -90,9 +90,10 @@ def _executions(states: Any, **of: str) -> Iterator[dict[str, Any]]:
     yield from _pages(states, "list_executions", "executions", **of)
 
 
-def test_no_number_in_the_bucket(parties, numbers) -> None:
-    """Neither in an object's key nor in a report; indexes hold hashes only."""
-    s3, bucket = parties.stack.client("s3"), parties.stack.outputs["DataBucketName"]
+@pytest.mark.parametrize("output", ["DataBucketName", "ReportBucketName"])
+def test_no_number_in_a_bucket(parties, numbers, output) -> None:
+    """Neither in an object's key nor in a report and its page; indexes hold hashes only."""
+    s3, bucket = parties.stack.client("s3"), parties.stack.outputs[output]
     keys = [entry["Key"] for entry in _pages(s3, "list_objects_v2", "Contents", Bucket=bucket)]
     assert keys
     assert numbers.in_text("\n".join(keys)) == set()

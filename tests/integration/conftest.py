@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "LOOKUP_RETENTION_DAYS": "1095",
     "MAX_LOOKUP_SECONDS": "25",
     "DATA_BUCKET": "gjeldsbro-data",
+    "REPORT_BUCKET": "gjeldsbro-reports",
     "HASH_KEY_SECRET": "hash-key",
     "CLIENT_CERTIFICATE_SECRET": "client-certificate",
     "IDENTITY_NUMBERS": "synthetic",
@@ -59,17 +60,22 @@ def stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     with mock_aws(config={"stepfunctions": {"execute_state_machine": True}}):
         aws_clients.forget_clients()
         _create_tables(boto3.client("dynamodb"))
-        boto3.client("s3").create_bucket(
-            Bucket=ENVIRONMENT["DATA_BUCKET"],
-            CreateBucketConfiguration={"LocationConstraint": "eu-north-1"},
-        )
+        for bucket in (ENVIRONMENT["DATA_BUCKET"], ENVIRONMENT["REPORT_BUCKET"]):
+            boto3.client("s3").create_bucket(
+                Bucket=bucket,
+                CreateBucketConfiguration={"LocationConstraint": "eu-north-1"},
+            )
         secrets = boto3.client("secretsmanager")
         secrets.create_secret(Name="hash-key", SecretString=json.dumps({"version": "1", "key": "k" * 64}))
         secrets.create_secret(Name="client-certificate", SecretString="{}")
         boto3.client("events").create_event_bus(Name=ENVIRONMENT["LOOKUP_BUS"])
-        key = boto3.client("kms").create_key()["KeyMetadata"]["Arn"]
-        monkeypatch.setenv("NOTICE_KEY", key)
-        yield {**ENVIRONMENT, "NOTICE_KEY": key}
+        made = {
+            "NOTICE_KEY": boto3.client("kms").create_key()["KeyMetadata"]["Arn"],
+            "ALARM_TOPIC": boto3.client("sns").create_topic(Name="gjeldsbro-test-alarms")["TopicArn"],
+        }
+        for name, value in made.items():
+            monkeypatch.setenv(name, value)
+        yield ENVIRONMENT | made
 
 
 @pytest.fixture
@@ -92,6 +98,12 @@ def store(aws: dict[str, str]) -> DataStore:
 
 
 @pytest.fixture
+def reports(aws: dict[str, str]) -> DataStore:
+    """The report bucket."""
+    return DataStore(aws["REPORT_BUCKET"], aws_clients.s3())
+
+
+@pytest.fixture
 def secrets(aws: dict[str, str]) -> Secrets:
     """The secrets."""
     return Secrets(aws_clients.secretsmanager())
@@ -106,6 +118,7 @@ def gjeldsbro(
     outputs = {
         "PartnerTableName": aws["PARTNER_TABLE"],
         "DataBucketName": aws["DATA_BUCKET"],
+        "ReportBucketName": aws["REPORT_BUCKET"],
         "PartnerKeyArn": boto3.client("kms").create_key()["KeyMetadata"]["Arn"],
         "ReceiverSecretPrefix": "gjeldsbro-test/receiver/",
         "ClientCertificateSecretName": aws["CLIENT_CERTIFICATE_SECRET"],

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
+from moto.sns import sns_backends
 from tests.integration.machines import Machine
 from tests.integration.raw_server import RawServer, answer
 from tests.unit.night_world import ASK, customer_json, list_json, page_json, people
@@ -106,7 +107,7 @@ def in_register(aws) -> dict[str, dict[str, int]]:
     return found
 
 
-def test_two_nights_from_schedule_to_report(aws, partners, store, bank, machine) -> None:
+def test_two_nights_from_schedule_to_report(aws, partners, store, reports, bank, machine) -> None:
     """Good, paged, refused and unavailable institutions side by side; the second night writes what changed."""
     bank.deliver(GOOD, dict.fromkeys(people(6), 100))
     bank.deliver(PAGED, dict.fromkeys(people(5), 200), pages=3)
@@ -120,12 +121,12 @@ def test_two_nights_from_schedule_to_report(aws, partners, store, bank, machine)
     assert done["status"] == "SUCCEEDED", done
     assert done["output"] == {
         "run": "night-1",
-        "reportKey": "reports/nightly/night-1.json",
+        "reportKey": "nightly/night-1.json",
         "datasets": 4,
         "notLoaded": 2,
         "written": 11,
     }
-    report = store.get_json("reports/nightly/night-1.json")
+    report = reports.get_json("nightly/night-1.json")
     by_institution = {dataset["institution"]: dataset for dataset in report["datasets"]}
     assert {name: dataset["status"] for name, dataset in by_institution.items()} == {
         GOOD: "loaded",
@@ -149,7 +150,7 @@ def test_two_nights_from_schedule_to_report(aws, partners, store, bank, machine)
     done = machine.run("night-2")
 
     assert done["status"] == "SUCCEEDED", done
-    report = store.get_json("reports/nightly/night-2.json")
+    report = reports.get_json("nightly/night-2.json")
     good = next(dataset for dataset in report["datasets"] if dataset["institution"] == GOOD)
     assert [good[name] for name in ("added", "changed", "removed", "unchanged")] == [1, 1, 1, 4]
     assert report["counts"]["written"] == 3
@@ -157,10 +158,46 @@ def test_two_nights_from_schedule_to_report(aws, partners, store, bank, machine)
     assert partners.institution(DOWN) is None
     assert partners.run("nightly", "night-2")["statuses"] == {"loaded": 1, "unchanged": 3}
     kept = {key.partition("/")[0] for key in store.keys("")}
-    assert kept == {"index", "reports"}
+    assert kept == {"index"}
 
 
-def test_nights_of_an_institution_that_is_always_asked(aws, partners, store, bank, machine) -> None:
+def test_a_night_tells_the_people_on_duty(aws, partners, reports, bank, machine, monkeypatch) -> None:
+    """One message with what needs action and where the page is; the page is HTML, and a browser is told so."""
+    bank.deliver(GOOD, dict.fromkeys(people(6), 100))
+    bank.deliver(PAGED, dict.fromkeys(people(5), 200))
+    bank.deliver(BAD, {people(1)[0]: 100})
+    bank.pages[BAD][0] = bank.pages[BAD][0].replace(b'"coBorrower": "0"', b'"coBorrower": "7"')
+    bank.deliver(DOWN, {})
+
+    machine.run("night-1")
+
+    ((subject, text),) = told(aws)
+    assert subject.endswith(": 1 of 4 need action")
+    assert "page 0 /customers/0/loans/0/coBorrower" in text
+    assert "s3://gjeldsbro-reports/nightly/night-1.html" in text
+    assert partners.run("nightly", "night-1")["notifiedAt"]
+    page = boto3.client("s3").get_object(Bucket=aws["REPORT_BUCKET"], Key="nightly/night-1.html")
+    assert page["ContentType"] == "text/html; charset=utf-8"
+    assert f"Bank {BAD}" in page["Body"].read().decode()
+    for number in people(6):
+        assert number not in text
+
+    boto3.client("sns").delete_topic(TopicArn=aws["ALARM_TOPIC"])
+    assert machine.run("night-2")["status"] == "SUCCEEDED"
+    assert "notifiedAt" not in partners.run("nightly", "night-2")
+    assert [night["run"] for night in reports.get_json("nightly/night-2.json")["trend"]["nights"]] == [
+        "night-1",
+        "night-2",
+    ]
+
+
+def told(aws) -> list[tuple[str, str]]:
+    """Subject and text of what was sent to the topic."""
+    topic = sns_backends["123456789012"]["eu-north-1"].topics[aws["ALARM_TOPIC"]]
+    return [(subject, message) for _, message, subject, *_ in topic.sent_notifications]
+
+
+def test_nights_of_an_institution_that_is_always_asked(aws, partners, store, reports, bank, machine) -> None:
     """From loans to a list of customers and back: the register holds the last of them, next to others' loans."""
     bank.deliver(GOOD, dict.fromkeys(people(6), 100))
     bank.deliver(PAGED, dict.fromkeys(people(3), 200))
@@ -176,7 +213,7 @@ def test_nights_of_an_institution_that_is_always_asked(aws, partners, store, ban
     done = machine.run("night-2")
 
     assert done["output"]["notLoaded"] == 0, done
-    report = store.get_json("reports/nightly/night-2.json")
+    report = reports.get_json("nightly/night-2.json")
     good = next(dataset for dataset in report["datasets"] if dataset["institution"] == GOOD)
     assert [good[name] for name in ("dataset", "customers", "added", "changed", "removed")] == ["ssn", 6, 2, 4, 2]
     assert f"/debt-information/v1/ssn/{GOOD}" in bank.paths
@@ -189,9 +226,7 @@ def test_nights_of_an_institution_that_is_always_asked(aws, partners, store, ban
     bank.name_customers(GOOD, [*people(8)[2:], people(8)[2]])
     machine.run("night-3")
     (refused,) = [
-        dataset
-        for dataset in store.get_json("reports/nightly/night-3.json")["datasets"]
-        if dataset["status"] == "refused"
+        dataset for dataset in reports.get_json("nightly/night-3.json")["datasets"] if dataset["status"] == "refused"
     ]
     assert (refused["institution"], refused["violations"][0]["place"]) == (GOOD, "list /customers/6")
     assert in_register(aws)[GOOD] == register[GOOD]
@@ -259,7 +294,7 @@ def test_a_night_without_institutions_is_reported(aws, machine) -> None:
     assert done["output"]["datasets"] == 0
 
 
-def test_a_step_that_fails_unexpectedly_is_recorded_and_stops_nothing_else(aws, store, bank, monkeypatch) -> None:
+def test_a_step_that_fails_unexpectedly_is_recorded_and_stops_nothing_else(aws, reports, bank, monkeypatch) -> None:
     """A fault of ours in one dataset: the others are loaded, the report says which failed."""
     machine = Machine("nightly_fetch", monkeypatch)
     load = machine._handlers["load_dataset"]
@@ -274,7 +309,7 @@ def test_a_step_that_fails_unexpectedly_is_recorded_and_stops_nothing_else(aws, 
         bank.deliver(institution, dict.fromkeys(people(3), 100))
     done = machine.run("night-1")
     assert done["output"]["notLoaded"] == 1
-    report = store.get_json("reports/nightly/night-1.json")
+    report = reports.get_json("nightly/night-1.json")
     failed = next(dataset for dataset in report["datasets"] if dataset["institution"] == GOOD)
     assert (failed["status"], failed["error"], failed["reason"]) == ("failed", "KeyError", "KeyError")
     assert set(in_register(aws)) == {PAGED, BAD, DOWN}

@@ -17,12 +17,14 @@ from rich.console import Console
 from tests.cloudformation import ROOT
 from tests.integration.raw_server import answer
 from tests.integration.revocation_server import RevocationServer
+from tests.unit.report_world import export_of, night_reports
 
 from gjeldsbro.adapters.breaker_items import BreakerItems
 from gjeldsbro.adapters.crl import issuer_of
 from gjeldsbro.adapters.revocations import Revocations
 from gjeldsbro.adapters.secrets import Secrets
 from gjeldsbro.domain.quarter import Quarter
+from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import OperatorError, RevocationListError
 from gjeldsbro.services.circuit_breaker import FAILURES, CircuitBreaker
 from gjeldsbro_local.certificates import Authority
@@ -525,6 +527,43 @@ def test_export_status_shows_what_was_delivered_and_what_is_missing(gjeldsbro, r
     states = {one["onBehalfOf"]: one["state"] for one in value["deliveries"]}
     assert (status, states) == (0, {BANK: "delivered", OTHER: "not delivered"})
     assert "not delivered" in gjeldsbro("export", "status", "--quarter", "2020-1")[1]
+
+
+@pytest.mark.parametrize(("group", "flow"), [("nightly", "nightly"), ("export", "export")])
+def test_a_report_is_shown_and_its_page_written(gjeldsbro, partners, reports, tmp_path, group, flow):
+    """The last run's by default: the sentence and what needs somebody, the whole as JSON, the page into a file."""
+    report = night_reports(5, 3)[-1] if flow == "nightly" else export_of(20)
+    reports.put(f"{flow}/second.html", b"<!DOCTYPE html>")
+    reports.put_json(f"{flow}/second.json", report)
+    today = from_datetime(dt.datetime.now(dt.UTC))
+    where = {"reportKey": f"{flow}/second.json", "pageKey": f"{flow}/second.html"}
+    ended = {"state": "finished", "startedAt": today, **where}
+    partners.put_run(flow, "a-later-name", {**ended, "finishedAt": "1", "reportKey": f"{flow}/first.json"}, NOW)
+    partners.put_run(flow, "a-name", {**ended, "finishedAt": "2"}, NOW)
+    partners.put_run(flow, "now", {"state": "running", "startedAt": today}, NOW)
+
+    status, shown, _ = gjeldsbro(group, "report")
+    assert status == 0
+    assert report["sentence"] in " ".join(shown.split())
+    for problem in report["problems"]:
+        assert problem["title"] in shown
+    assert f"s3://gjeldsbro-reports/{flow}/second.html" in shown
+    assert gjeldsbro(group, "report", "--json")[1] == report
+    assert gjeldsbro(group, "report", "a-name", "--output", str(tmp_path / "page.html"))[0] == 0
+    assert (tmp_path / "page.html").read_text() == "<!DOCTYPE html>"
+
+    assert "expired" in gjeldsbro(group, "report", "a-later-name")[2]
+    assert "has not reported yet" in gjeldsbro(group, "report", "now")[2]
+    assert "nothing is known of a run nobody" in gjeldsbro(group, "report", "nobody")[2]
+    partners.put_run(flow, "a-name", {**ended, "finishedAt": "2", "pageKey": None}, NOW)
+    assert gjeldsbro(group, "report")[0] == 0
+    assert "could not be made" in gjeldsbro(group, "report", "--output", str(tmp_path / "page.html"))[2]
+
+
+def test_there_is_no_report_before_the_first_run(gjeldsbro):
+    """That is said in a line."""
+    status, _, error = gjeldsbro("nightly", "report")
+    assert (status, error) == (1, "gjeldsbro: no run has reported yet\n")
 
 
 def test_showing_a_customer_names_the_operator_and_prints_kroner(gjeldsbro, monkeypatch):

@@ -8,8 +8,10 @@ from typing import Any
 
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import DeliveryBusyError, ReceiverRefusedError, ReceiverUnavailableError
+from gjeldsbro.pages import page
 from gjeldsbro.services.export.ports import RemoteFile
 from gjeldsbro.services.ports import Receiver
+from gjeldsbro.services.reports.ports import Press
 
 NOW = datetime(2026, 10, 1, 4, 0, 12, tzinfo=UTC)
 RUN = "export-2026-10-01"
@@ -25,7 +27,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
 
-    def put(self, key, data):
+    def put(self, key, data, content_type=""):
         """Store an object."""
         self.objects[key] = bytes(data)
 
@@ -78,7 +80,7 @@ class MemoryPartners:
         self._receivers = {receiver.receiver: receiver for receiver in receivers}
         self._outcomes: dict[str, dict[str, dict[str, Any]]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
-        self.deliveries: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self.made: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     def receiver(self, receiver):
         """One receiver."""
@@ -100,37 +102,45 @@ class MemoryPartners:
         """Store a run."""
         self.runs[run] = values
 
+    def run(self, flow, run):
+        """A run."""
+        return self.runs.get(run)
+
     def delivery(self, *key):
         """A delivery."""
-        return self.deliveries.get(key)
+        return self.made.get(key)
+
+    def deliveries(self, quarter):
+        """The deliveries of a quarter."""
+        return {f"{key[0]}#{key[1]}": delivery for key, delivery in self.made.items() if key[2] == quarter}
 
     def claim_delivery(self, *key_run_now, again):
         """Claim a delivery, as the table does."""
         *key, run, now = key_run_now
-        held = self.deliveries.get(tuple(key), {})
+        held = self.made.get(tuple(key), {})
         if held.get("deliveredAt") is not None and held["run"] != run and not again:
             return None
         publishing = held.get("publishing")
         if publishing and publishing["run"] != run and publishing["until"] >= from_datetime(now):
             raise DeliveryBusyError("another run is just giving its package the name")
-        self.deliveries[tuple(key)] = {**held, "state": "delivering", "run": run}
-        return self.deliveries[tuple(key)]
+        self.made[tuple(key)] = {**held, "state": "delivering", "run": run}
+        return self.made[tuple(key)]
 
     def start_publishing(self, *key_run_publishing):
         """Announce a renaming, as the table does."""
         *key, run, publishing = key_run_publishing
-        held = self.deliveries.get(tuple(key), {})
+        held = self.made.get(tuple(key), {})
         if (held.get("run"), held.get("state")) != (run, "delivering"):
             return False
-        self.deliveries[tuple(key)] = {**held, "publishing": publishing}
+        self.made[tuple(key)] = {**held, "publishing": publishing}
         return True
 
     def update_delivery(self, *key_run_values):
         """Replace a delivery, as the table does."""
         *key, run, values = key_run_values
-        if self.deliveries.get(tuple(key), {}).get("run") != run:
+        if self.made.get(tuple(key), {}).get("run") != run:
             return False
-        self.deliveries[tuple(key)] = {"run": run, **{name: v for name, v in values.items() if v is not None}}
+        self.made[tuple(key)] = {"run": run, **{name: v for name, v in values.items() if v is not None}}
         return True
 
 
@@ -220,6 +230,11 @@ class MemoryFolder:
     def _may(self, code: str) -> None:
         if code in self.refuse:
             raise ReceiverRefusedError(code, "permission denied")
+
+
+def press() -> Press:
+    """Makes reports into a bucket of their own."""
+    return Press(MemoryStore(), page, "gjeldsbro")
 
 
 class Turns:

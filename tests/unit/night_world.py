@@ -19,6 +19,7 @@ from gjeldsbro.domain.loans import content_digest, decode_loans
 from gjeldsbro.domain.register import DatasetItem, StoredItem, merge
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import DatasetBusyError
+from gjeldsbro.pages import page
 from gjeldsbro.services.customer_lookup import dataset_times, items_of_many
 from gjeldsbro.services.night import plan, report
 from gjeldsbro.services.night.common import Job
@@ -28,6 +29,7 @@ from gjeldsbro.services.night.leases import taken
 from gjeldsbro.services.night.load import Loader, load_dataset
 from gjeldsbro.services.night.ports import FetchedPage
 from gjeldsbro.services.ports import Dataset, DatasetKind, Institution, LookupMode, Provider
+from gjeldsbro.services.reports.ports import Press
 from gjeldsbro_population.identity import customer_ids
 
 FI = "920013015"
@@ -153,7 +155,7 @@ class MemoryObjects:
         self.largest_read = 0
         self._mortality = mortality
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, content_type: str = "") -> None:
         self._mortality.pause()
         self.stored[key] = data
         self._mortality.wrote()
@@ -280,6 +282,9 @@ class MemoryRecords:
     def run(self, flow: str, run: str) -> dict[str, Any] | None:
         return self.run_of.get(run)
 
+    def runs(self, flow: str, since: datetime) -> dict[str, dict[str, Any]]:
+        return {run: found for run, found in self.run_of.items() if found["startedAt"] >= from_datetime(since)}
+
 
 def _plain(value: Any) -> Any:
     """A deep copy as the table would give it back, so that nobody shares a dictionary with it."""
@@ -367,6 +372,7 @@ class World:
     def __init__(self, *providers: Provider, max_shrink_percent: int = 30) -> None:
         self.mortality = Mortality()
         self.objects = MemoryObjects(self.mortality)
+        self.reports = MemoryObjects(self.mortality)
         self.records = MemoryRecords(self.mortality)
         self.register = MemoryRegister(self.mortality)
         self.hash_keys = HashKeys.of(HashKey("1", b"k" * 32))
@@ -501,6 +507,7 @@ class World:
             self.now.isoformat(),
             records=self.records,
             objects=self.objects,
+            press=Press(self.reports, page, "gjeldsbro"),
             clock=self.clock,
         )
 
@@ -516,7 +523,7 @@ class World:
             for step in [*judged["datasets"], *judged["withdrawals"]]:
                 self.load(run, step["provider"], name)
         self.report(run)
-        result: dict[str, Any] = self.objects.get_json(f"reports/nightly/{run}.json")
+        result: dict[str, Any] = self.reports.get_json(f"nightly/{run}.json")
         return result
 
     def outcome(self, run: str, provider: str = PROVIDER, institution: str = FI) -> dict[str, Any]:
@@ -563,7 +570,7 @@ class World:
         assert dataset.lease is None or (dataset.lease.token, dataset.lease.until) == (None, dataset.lease.contested)
         assert dataset.fetch is None
         assert dataset.customers == sum(1 for balance in amounts.values() if balance)
-        kept = [key for key in self.objects.keys("") if not key.startswith("reports/")]
+        kept = list(self.objects.keys(""))
         assert kept == sorted(data.index for data in self.records.datasets() if data.index)
 
     def index(self, provider: str = PROVIDER) -> dict[bytes, bytes]:

@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "services": {"errors", "domain", "services", "log"},
     "adapters": {"errors", "domain", "services", "adapters"},
     "api": {"errors", "domain", "services", "api", "log"},
+    "pages": {"services", "pages"},
     "settings": {"errors"},
     "log": {"errors"},
     "wiring": {"services", "adapters", "settings"},
@@ -63,6 +64,7 @@ def test_imports_point_one_way(file: Path) -> None:
             assert rest[0] in ALLOWED[part], f"{part} imports {module}"
         assert top not in EDGE_ONLY or part in MAY_TALK_TO_THE_OUTSIDE, f"{part} imports {module}"
         assert top != "aws_lambda_powertools" or part in {"log", "api"}, f"{part} imports {module}"
+        assert top != "jinja2" or part == "pages", f"{part} imports {module}"
 
 
 @pytest.mark.parametrize("file", HANDLERS, ids=lambda file: file.stem)

@@ -23,12 +23,14 @@ from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.loans import RepaymentLoan
 from gjeldsbro.domain.register import CurrentLoan
 from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, ReceiverUnavailableError
+from gjeldsbro.pages import page
 from gjeldsbro.services.export import deliver
 from gjeldsbro.services.export.build import build_package_slice
 from gjeldsbro.services.export.check_receiver import check_receiver
 from gjeldsbro.services.export.deliver import PackageDelivery
 from gjeldsbro.services.export.plan import Plan, plan_deliveries, plan_export, plan_packages
 from gjeldsbro.services.export.report import report_export
+from gjeldsbro.services.reports.ports import Press
 
 KEYS = HashKeys.of(HashKey("1", b"k" * 32))
 NUMBERS = [["17912099997", "29822099635"], ["12829499914"]]
@@ -50,7 +52,7 @@ class World:
     """A run whose lists were read."""
 
     def __init__(self, **changes) -> None:
-        self.store, self.folder = MemoryStore(), MemoryFolder()
+        self.store, self.folder, self.reports = MemoryStore(), MemoryFolder(), MemoryStore()
         self.partners = MemoryPartners(receiver(on_behalf_of=(OTHER,), **changes))
 
     def start(self, run: str = RUN, **request) -> None:
@@ -88,6 +90,11 @@ class World:
             ends=clock() + timedelta(minutes=15),
         )
         return delivery.deliver(self.folder.connect)
+
+    def report(self) -> dict:
+        """End the run."""
+        press = Press(self.reports, page, "gjeldsbro")
+        return report_export(run=RUN, partners=self.partners, store=self.store, press=press, now=clock())
 
     def outcome(self, run: str = RUN) -> dict:
         """What became of the delivery."""
@@ -361,22 +368,22 @@ def test_a_failure_of_the_whole_receiver_is_the_reason_of_its_deliveries():
 def test_the_report_ends_the_run_and_leaves_nothing(world):
     """The report says what became of each delivery; lists, numbers and packages are gone."""
     world.deliver()
-    result = report_export(run=RUN, partners=world.partners, store=world.store, now=clock())
-    assert result == {"run": RUN, "reportKey": f"reports/export/{RUN}.json", "deliveries": 1, "notDelivered": 0}
-    assert list(world.store.objects) == [result["reportKey"]]
-    report = world.store.get_json(result["reportKey"])
-    assert report["counts"] == {"delivered": 1}
+    result = world.report()
+    assert result == {"run": RUN, "reportKey": f"export/{RUN}.json", "deliveries": 1, "notDelivered": 0}
+    assert not world.store.objects
+    report = world.reports.get_json(result["reportKey"])
+    assert report["statuses"] == {"delivered": 1}
     assert report["deliveries"][0]["onBehalfOf"] == OTHER
     assert world.partners.runs[RUN]["state"] == "finished"
     world.store.put(f"runs/export/{RUN}/left-behind", b"")
-    assert report_export(run=RUN, partners=world.partners, store=world.store, now=clock()) == result
-    assert list(world.store.objects) == [result["reportKey"]]
+    assert world.report() == result
+    assert not world.store.objects
 
 
 def test_a_delivery_without_an_outcome_is_reported_as_failed(world):
     """What a run never came to is not passed over in silence, and its claim is closed."""
     world.deliver(has_time=lambda: False)
-    result = report_export(run=RUN, partners=world.partners, store=world.store, now=clock())
+    result = world.report()
     assert (result["deliveries"], result["notDelivered"]) == (1, 1)
     assert world.outcome()["error"] == "NO_OUTCOME"
     assert world.partners.delivery(RECEIVER, OTHER, "2026-4")["state"] == "failed"
@@ -388,9 +395,9 @@ def test_a_list_that_nobody_registered_is_reported_but_no_missed_delivery(world)
     Plan.load(world.store, RUN).record(
         world.partners, RECEIVER, "971171324", "refused", NOW, error="UNKNOWN_ORGANIZATION"
     )
-    result = report_export(run=RUN, partners=world.partners, store=world.store, now=clock())
+    result = world.report()
     assert (result["deliveries"], result["notDelivered"]) == (1, 0)
-    assert len(world.store.get_json(result["reportKey"])["deliveries"]) == 2
+    assert len(world.reports.get_json(result["reportKey"])["deliveries"]) == 2
 
 
 def test_a_check_of_a_good_server_says_ok_and_cleans_up(world):

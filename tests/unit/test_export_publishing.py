@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.export_world import NOW, OTHER, RECEIVER, MemoryFolder, MemoryPartners, MemoryStore, receiver
+from tests.unit.export_world import NOW, OTHER, RECEIVER, MemoryFolder, MemoryPartners, MemoryStore, press, receiver
 
 from gjeldsbro.domain.customer_keys import HashKey
 from gjeldsbro.domain.loans import ChargeCard
@@ -182,7 +182,7 @@ def test_a_call_that_dies_anywhere_is_continued_by_the_next(shown):
             continue
         world.check_delivered_once()
         # A call that finds it done before it began has nothing to say; then the report says it.
-        report_export(run=FIRST, partners=world.partners, store=world.store, now=world.now)
+        report_export(run=FIRST, partners=world.partners, store=world.store, press=press(), now=world.now)
         assert world.outcome(FIRST)["status"] == "delivered"
     assert (uncertain > 0) == (shown == "nothing")
 
@@ -195,7 +195,7 @@ def test_a_run_that_dies_anywhere_is_finished_by_the_next_run(shown, reported):
     for world in every_death(shown, FIRST):
         announced = "publishing" in world.record()
         if reported:
-            report_export(run=FIRST, partners=world.partners, store=world.store, now=world.now)
+            report_export(run=FIRST, partners=world.partners, store=world.store, press=press(), now=world.now)
         if announced:
             with pytest.raises(DeliveryBusyError):
                 world.call(SECOND)
@@ -284,7 +284,7 @@ def test_what_is_uncertain_stays_so_when_the_server_refuses_the_next_run():
 def test_the_report_says_when_it_is_uncertain_whether_a_package_came():
     """A run that ended between announcing and recording says so, and who finds it out."""
     world = next(world for world in every_death("everything", FIRST) if "publishing" in world.record())
-    report_export(run=FIRST, partners=world.partners, store=world.store, now=world.now)
+    report_export(run=FIRST, partners=world.partners, store=world.store, press=press(), now=world.now)
     assert world.outcome(FIRST)["error"] == "UNCERTAIN"
     assert "next `gjeldsbro export run` finds out" in world.outcome(FIRST)["reason"]
 

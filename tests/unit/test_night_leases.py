@@ -124,7 +124,7 @@ def test_an_invocation_that_was_given_up_commits_nothing_that_was_reported_as_fa
             world.report("n2")
 
         in_turns(one_load(world), fail_and_report, world, (first,))
-        status = world.objects.get_json("reports/nightly/n2.json")["datasets"][0]["status"]
+        status = world.reports.get_json("nightly/n2.json")["datasets"][0]["status"]
         assert (world.dataset().run == "n2") is (status == "loaded")
         world.assert_doubt_is_noted()
         the_next_night_is_right(world)

@@ -240,7 +240,7 @@ def test_an_ended_institution_disappears_with_all_its_data() -> None:
     assert world.register.pushes == set()
     assert world.records.of == {}
     assert world.records.held == {}
-    assert all(key.startswith("reports/") for key in world.objects.stored)
+    assert not world.objects.stored
 
 
 def test_a_provider_that_was_set_up_again_meanwhile_is_not_withdrawn() -> None:
@@ -400,12 +400,12 @@ def test_the_report_counts_every_dataset_and_ends_the_run() -> None:
     answer = world.report("n1")
     assert answer == {
         "run": "n1",
-        "reportKey": "reports/nightly/n1.json",
+        "reportKey": "nightly/n1.json",
         "datasets": 2,
         "notLoaded": 1,
         "written": 7,
     }
-    stored = world.objects.get_json("reports/nightly/n1.json")
+    stored = world.reports.get_json("nightly/n1.json")
     assert stored["statuses"] == {"loaded": 1, "failed": 1}
     assert stored["counts"]["added"] == 7
     assert world.records.run_of["n1"]["state"] == "finished"

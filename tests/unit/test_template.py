@@ -144,7 +144,7 @@ def test_the_stores_keep_no_debt_history() -> None:
     recovery = properties("RegisterTable")["PointInTimeRecoverySpecification"]
     assert recovery == {"PointInTimeRecoveryEnabled": False}
     rules = properties("DataBucket")["LifecycleConfiguration"]["Rules"]
-    assert {"runs/", "packages/", "reports/"} == {rule["Prefix"] for rule in rules if "ExpirationInDays" in rule}
+    assert {"runs/", "packages/"} == {rule["Prefix"] for rule in rules if "ExpirationInDays" in rule}
 
 
 def test_the_record_of_lookups_can_be_restored_and_forgets() -> None:
@@ -179,6 +179,15 @@ def test_the_documented_retention_is_the_real_one() -> None:
         assert [row for row in of_prefix if said not in row] == []
 
 
+def test_reports_are_forgotten_after_a_while() -> None:
+    """All of the report bucket expires, and the table of stores says when."""
+    rules = properties("ReportBucket")["LifecycleConfiguration"]["Rules"]
+    (expiring,) = [rule for rule in rules if "ExpirationInDays" in rule]
+    assert (expiring["Prefix"], expiring["ExpirationInDays"]) == ("", {"Ref": "ReportRetentionDays"})
+    rows = [line for line in (ROOT / "docs" / "architecture.md").read_text().splitlines() if "| ReportBucket" in line]
+    assert ["`ReportRetentionDays`" in row for row in rows] == [True]
+
+
 def test_logs_of_the_api_have_a_role_first() -> None:
     """API Gateway refuses a stage with access logs in a Region whose role for them is not set yet."""
     assert template()["Resources"]["Api"]["DependsOn"] == "ApiGatewayAccount"
@@ -200,6 +209,7 @@ def test_the_contract_outputs_are_there() -> None:
         "RegisterTableName",
         "PartnerTableName",
         "DataBucketName",
+        "ReportBucketName",
         "SearchUrl",
         "LookupTableName",
         "LookupBusName",

@@ -239,7 +239,37 @@ def test_the_partner_key_is_for_those_who_know_partners() -> None:
     expected |= roles_that(touch="/receiver/", do=(SECRET,)) | roles_that(
         touch="<ClientCertificateSecret", do=(SECRET,)
     )
+    expected |= roles_that(touch="<ReportBucket", do=("s3:GetObject", "s3:PutObject"))
+    expected |= roles_that(touch="<AlarmTopic", do=("sns:Publish",))
     assert principals("PartnerKey", "FunctionsReadPartnersAndSecrets") == expected
+
+
+def test_who_reports_tells_and_nobody_else() -> None:
+    """Two functions write reports, each its flow's, and tell people; their key reaches the topic and the bucket."""
+    reporters = {"ReportNightRole", "ReportExportRole"}
+    assert roles_that(touch="<ReportBucket", do=("s3:",)) == reporters
+    assert roles_that(touch="<AlarmTopic", do=("sns:",)) == reporters
+    for role, flow in (("ReportNightRole", "nightly"), ("ReportExportRole", "export")):
+        written = [one["Resource"] for one in rights(role) if "s3:PutObject" in one["Action"]]
+        assert written == [[f"<ReportBucket.Arn>/{flow}/*"]]
+    (use,) = [one for one in statements("PartnerKey", "KeyPolicy") if one["Sid"] == "FunctionsReadPartnersAndSecrets"]
+    through = use["Condition"]["StringEquals"]["kms:ViaService"]
+    assert {f"{service}.<AWS::Region>.amazonaws.com" for service in ("s3", "sns")} <= set(through)
+
+
+def test_a_report_of_an_export_sees_no_package() -> None:
+    """It reads how often a package was uploaded, and deletes slices without being able to read them."""
+    on_packages = {
+        (action, resource)
+        for one in rights("ReportExportRole")
+        for action in one["Action"]
+        for resource in one["Resource"]
+        if "/packages/" in resource
+    }
+    assert on_packages == {
+        ("s3:DeleteObject", "<DataBucket.Arn>/packages/*"),
+        ("s3:GetObject", "<DataBucket.Arn>/packages/*/delivery.json"),
+    }
 
 
 def test_only_functions_read_partners_secrets() -> None:
@@ -283,24 +313,30 @@ def test_few_functions_know_both_sides() -> None:
     assert both == {"ReceivePushRole", "SearchDebtRole", "ShowCustomerRole", "BuildSliceRole"}
 
 
-def test_production_takes_objects_over_tls_only() -> None:
+@pytest.mark.parametrize("bucket", ["DataBucket", "ReportBucket"])
+def test_production_takes_objects_over_tls_only(bucket: str) -> None:
     """The statement that the local stack must do without is there in production, and is the only difference."""
-    production = statements("DataBucketPolicy")
-    local = statements("DataBucketPolicy", Environment="local")
+    production = statements(f"{bucket}Policy")
+    local = statements(f"{bucket}Policy", Environment="local")
     (missing,) = [one for one in production if one not in local]
     assert missing["Sid"] == "OnlyOverTls"
     assert (missing["Effect"], missing["Principal"], missing["Action"]) == ("Deny", "*", ["s3:*"])
-    assert missing["Resource"] == ["<DataBucket.Arn>", "<DataBucket.Arn>/*"]
+    assert missing["Resource"] == [f"<{bucket}.Arn>", f"<{bucket}.Arn>/*"]
     assert missing["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_the_bucket_is_private_and_encrypted() -> None:
-    """No public access of any kind, no access lists, and everything under the register's key."""
-    bucket = Deployed().properties("DataBucket")
+@pytest.mark.parametrize(("name", "key"), [("DataBucket", "RegisterKey"), ("ReportBucket", "PartnerKey")])
+def test_a_bucket_is_private_and_encrypted(name: str, key: str) -> None:
+    """No public access of any kind, no access lists; data under the register's key, reports under the operators'."""
+    bucket = Deployed().properties(name)
     assert all(bucket["PublicAccessBlockConfiguration"].values())
     assert len(bucket["PublicAccessBlockConfiguration"]) == 4
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "<RegisterKey.Arn>"}
+    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": f"<{key}.Arn>"}
+    (other,) = [one for one in statements(f"{name}Policy") if one["Sid"] == f"OnlyWithThe{key}"]
+    assert other["Condition"]["StringNotEquals"] == {
+        "s3:x-amz-server-side-encryption-aws-kms-key-id": f"<{key}.Arn>",
+    }
 
 
 @pytest.mark.parametrize(("table", "key"), TABLES)

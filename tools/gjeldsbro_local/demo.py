@@ -74,6 +74,7 @@ class Demo:
         self.second()
         self.push()
         self.export()
+        self.reports()
         self.show_customer()
         look_up(self)
         if self.failed:
@@ -217,6 +218,19 @@ class Demo:
             self.check(f"the package for {organisation} names no creditor", creditors == {organisation})
         left = sorted(path.name for path in self.sftp.folder.iterdir() if path.suffix not in {".txt", ".gzip"})
         self.check("no temporary file is left on the receiver's server", not left)
+
+    def reports(self) -> None:
+        """The pages of the last night and of the export, where whoever reads this finds them afterwards."""
+        self.step("Reports")
+        for group in ("nightly", "export"):
+            file = self.directory.parent / f"{group}-report.html"
+            told = self.gjeldsbro(group, "report", "--output", str(file))
+            page = file.read_text(encoding="utf-8")
+            self.check(
+                f"the {group} report is a page that says: {told['sentence']}",
+                "</html>" in page and told["sentence"] in page and not told["good"],
+            )
+            self.say(f"  {file}")
 
     def show_customer(self) -> None:
         """One person, as an operator looks them up."""

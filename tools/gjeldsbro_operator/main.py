@@ -23,6 +23,7 @@ from gjeldsbro_operator import (
     others,
     population,
     receivers,
+    reports,
     revocations,
     watch,
 )
@@ -197,6 +198,7 @@ def _add_nightly(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
     run.add_argument("--institution", metavar="ID", help="only this one")
     status = _add(group, "status", nightly.status, "show the last run of each dataset", anywhere)
     status.add_argument("--run", metavar="RUN", help="instead: what this run did")
+    _add_report(group, reports.nightly, anywhere)
     text = "fetch a held institution again without the hold"
     release = _add(group, "release", nightly.release, text, anywhere, why, waits)
     release.add_argument("id", metavar="ID", help="financialInstitutionID")
@@ -211,6 +213,13 @@ def _add_export(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
     run.add_argument("--again", action="store_true", help="deliver again what was delivered; needs --reason")
     status = _add(group, "status", export.status, "show the deliveries of a quarter", anywhere)
     status.add_argument("--quarter", type=_quarter, metavar="YYYY-Q", help="default: this quarter")
+    _add_report(group, reports.export, anywhere)
+
+
+def _add_report(group: _Groups, command: StackCommand, *parents: argparse.ArgumentParser) -> None:
+    report = _add(group, "report", command, "show what a run has reported", *parents)
+    report.add_argument("run", metavar="RUN", nargs="?", help="default: the last one that has ended")
+    report.add_argument("--output", type=Path, metavar="FILE", help="write the report's page into this file")
 
 
 def _add_dead_letters(groups: _Groups, *parents: argparse.ArgumentParser) -> None:

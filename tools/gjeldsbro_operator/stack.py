@@ -13,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from gjeldsbro.adapters.breaker_items import BreakerItems
+from gjeldsbro.adapters.data_store import DataStore
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.adapters.revocations import Revocations
 from gjeldsbro.domain.identity_numbers import Accepts, mentions_a_person
@@ -84,6 +85,11 @@ class Stack:
         """The stack's PartnerTable."""
         client: DynamoDBClient = self._client("dynamodb")
         return Partners(self.output("PartnerTableName"), client)
+
+    @cached_property
+    def reports(self) -> DataStore:
+        """The stack's report bucket."""
+        return DataStore(self.output("ReportBucketName"), self._client("s3"))
 
     @cached_property
     def revocations(self) -> Revocations:

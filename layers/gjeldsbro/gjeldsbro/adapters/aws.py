@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sns import SNSClient
 
 _CONFIG = Config(
     connect_timeout=3,
@@ -28,7 +29,7 @@ _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 5},
     max_pool_connections=32,
 )
-_SERVICES: Final = ("dynamodb", "events", "kms", "s3", "secretsmanager")
+_SERVICES: Final = ("dynamodb", "events", "kms", "s3", "secretsmanager", "sns")
 
 
 class _FileLoader(JSONFileLoader):
@@ -84,6 +85,12 @@ def kms() -> "KMSClient":
 
 
 @lru_cache(maxsize=None)
+def sns() -> "SNSClient":
+    """The SNS client of this process."""
+    return cast("SNSClient", _session().create_client("sns", config=_CONFIG))
+
+
+@lru_cache(maxsize=None)
 def _session() -> botocore.session.Session:
     session = botocore.session.get_session()
     session.register_component("data_loader", _Loader())
@@ -99,7 +106,7 @@ def build_at_init(*clients: Callable[[], object]) -> None:
 
 def forget_clients() -> None:
     """Build the clients anew when next asked for: for tests that change where AWS is."""
-    for factory in (dynamodb, events, kms, s3, secretsmanager, _session):
+    for factory in (dynamodb, events, kms, s3, secretsmanager, sns, _session):
         factory.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""The data bucket: runs' working files, dataset indexes, packages and reports.
+"""The data bucket: runs' working files, dataset indexes and packages; and the report bucket.
 
 Reads are ranged and writes are multipart, so that memory stays flat whatever an object's size.
 """
@@ -31,9 +31,9 @@ class DataStore:
         self.bucket = bucket
         self._client = client
 
-    def put(self, key: str, data: bytes) -> None:
-        """Store an object whole."""
-        self._client.put_object(Bucket=self.bucket, Key=key, Body=data)
+    def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
+        """Store an object whole. Browsers show it by its type."""
+        self._client.put_object(Bucket=self.bucket, Key=key, Body=data, ContentType=content_type)
 
     def put_json(self, key: str, value: Any) -> None:
         """Store a JSON document."""

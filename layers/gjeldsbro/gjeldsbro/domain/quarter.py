@@ -31,6 +31,13 @@ class Quarter(NamedTuple):
         local = moment.astimezone(NORWAY)
         return cls(local.year, (local.month + 2) // 3)
 
+    @property
+    def previous(self) -> Self:
+        """The quarter before."""
+        return (
+            self._replace(year=self.year - 1, number=4) if self.number == 1 else self._replace(number=self.number - 1)
+        )
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """The quarter of a text such as ``2026-4``. Raises ValueError for anything else."""

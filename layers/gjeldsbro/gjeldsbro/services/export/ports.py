@@ -83,8 +83,16 @@ class ExportPartners(Protocol):
         """Store what is known of a run."""
         ...
 
+    def run(self, flow: str, run: str) -> dict[str, Any] | None:
+        """One run."""
+        ...
+
     def delivery(self, receiver: str, on_behalf_of: str, quarter: str) -> dict[str, Any] | None:
         """The delivery of a quarter's package."""
+        ...
+
+    def deliveries(self, quarter: str) -> dict[str, dict[str, Any]]:
+        """The deliveries of a quarter by ``receiver#onBehalfOf``."""
         ...
 
     def claim_delivery(

@@ -361,6 +361,7 @@ class _Load:
             unchanged=counts[Kind.UNCHANGED.value],
             written=counts["pending"],
             full=self.cursor["full"],
+            startedAt=self.cursor["start"],
             **({"rekeyed": True} if self.moves else {}),
             **fields,
         )

@@ -56,6 +56,8 @@ def plan_night(
     count = sum(len(group["institutions"]) for group in groups)
     values = {"state": "running", "startedAt": normalise(started_at), "institutions": count, "hold": hold}
     values["whole"] = wanted is None
+    if wanted is not None:
+        values["institution"] = wanted
     records.put_run(FLOW, run, values, clock())
     return {"run": run, "bucket": objects.bucket, "manifestKey": manifest_key(run), "institutions": count}
 

@@ -127,3 +127,7 @@ class NightRecords(Protocol):
     def run(self, flow: str, run: str) -> dict[str, Any] | None:
         """One run."""
         ...
+
+    def runs(self, flow: str, since: datetime) -> dict[str, dict[str, Any]]:
+        """The runs of a flow that were started at that time or later, by name."""
+        ...

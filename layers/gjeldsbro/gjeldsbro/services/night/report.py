@@ -1,7 +1,6 @@
 """Records what failed, and closes a night: its report, its record, and the end of its working files."""
 
 import json
-from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -11,9 +10,10 @@ from gjeldsbro.errors import ConfigurationError, DatasetBusyError, GjeldsbroErro
 from gjeldsbro.services.night.common import FLOW, Clock, Job, leased, manifest_key, outcome, run_folder
 from gjeldsbro.services.night.leases import released
 from gjeldsbro.services.night.ports import NightRecords, Objects
+from gjeldsbro.services.reports.night import NIGHTS, TAKEN, night_report
+from gjeldsbro.services.reports.ports import Press
+from gjeldsbro.services.reports.publish import earlier_reports, keep, report_key
 
-_TAKEN = frozenset({"loaded", "unchanged"})
-_COUNTS = ("customers", "added", "changed", "removed", "unchanged", "written")
 _OURS = frozenset(
     name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, GjeldsbroError)
 )
@@ -87,6 +87,7 @@ def report_night(
     *,
     records: NightRecords,
     objects: Objects,
+    press: Press,
     clock: Clock,
 ) -> dict[str, Any]:
     """Write the report of a run, store its record and delete its working files; where the report is, and the counts.
@@ -94,16 +95,15 @@ def report_night(
     A dataset that no step gave an outcome has failed. Called again, it finds the manifest gone, answers from the
     report, and deletes what the first call could not.
     """
-    report_key = f"reports/nightly/{run}.json"
     try:
         groups = objects.get_json(manifest_key(run))
     except KeyError:
         try:
-            report = objects.get_json(report_key)
+            report = press.store.get_json(report_key(FLOW, run))
         except KeyError:
             raise ConfigurationError("the run has neither a manifest nor a report") from None
         objects.delete_prefix(run_folder(run))
-        return _answer(run, report_key, report)
+        return _answer(report)
     now = clock()
     found = records.outcomes(run)
     results = []
@@ -113,29 +113,33 @@ def report_night(
                 job = Job(run, planned["institution"], planned["provider"])
                 missing = outcome(job, "failed", now, reason="it ended without an outcome")
                 results.append(found.get(job.subject) or missing)
-    report = {
-        "run": run,
-        "startedAt": normalise(started_at),
-        "finishedAt": from_datetime(now),
-        "statuses": dict(Counter(result["status"] for result in results)),
-        "counts": {name: sum(int(result.get(name, 0)) for result in results) for name in _COUNTS},
-        "datasets": results,
-    }
-    objects.put_json(report_key, report)
+    record = records.run(FLOW, run) or {}
+    before = normalise(started_at)
+    report = night_report(
+        run,
+        press.stack,
+        before,
+        from_datetime(now),
+        planned=record,
+        outcomes=results,
+        names={institution.institution: institution.name for institution in records.institutions()},
+        datasets=records.datasets(),
+        earlier=earlier_reports(press.store, records, FLOW, before=before, days=NIGHTS, most=NIGHTS - 1),
+    )
+    kept = keep(press, report)
     summary = {name: report[name] for name in ("startedAt", "finishedAt", "statuses", "counts")}
-    planned = records.run(FLOW, run) or {}
-    whole = planned.get("whole", True)  # a run that an earlier version planned does not say
-    records.put_run(FLOW, run, {"state": "finished", "whole": whole, "reportKey": report_key, **summary}, now)
+    where = {"reportKey": kept.report, "pageKey": kept.page}
+    records.put_run(FLOW, run, {**record, "state": "finished", **where, **summary}, now)
     objects.delete_prefix(run_folder(run))
-    return _answer(run, report_key, report)
+    return _answer(report)
 
 
-def _answer(run: str, report_key: str, report: dict[str, Any]) -> dict[str, Any]:
+def _answer(report: dict[str, Any]) -> dict[str, Any]:
     datasets = report["datasets"]
     return {
-        "run": run,
-        "reportKey": report_key,
+        "run": report["run"],
+        "reportKey": report_key(FLOW, report["run"]),
         "datasets": len(datasets),
-        "notLoaded": sum(result["status"] not in _TAKEN for result in datasets),
+        "notLoaded": sum(result["status"] not in TAKEN for result in datasets),
         "written": report["counts"]["written"],
     }
