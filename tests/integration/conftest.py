@@ -46,7 +46,7 @@ ENVIRONMENT = {
 
 
 @pytest.fixture(autouse=True)
-def rights(request: pytest.FixtureRequest) -> Iterator[None]:
+def _rights_are_enforced(request: pytest.FixtureRequest) -> Iterator[None]:
     """What handlers call of AWS is held against their functions' rights."""
     with enforced(request.node.nodeid):
         yield
