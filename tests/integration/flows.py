@@ -250,7 +250,7 @@ class Story:
         assert not self.left_over()
 
     def left_over(self) -> list[str]:
-        """Working files: everything but an older version's reports and the indexes that the datasets' records point to."""
+        """Working files: all but an older version's reports and the indexes that the datasets' records point to."""
         indexes = {dataset.index for dataset in self.partners.datasets()}
         return [key for key in self.store.keys("") if not key.startswith("reports/") and key not in indexes]
 

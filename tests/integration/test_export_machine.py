@@ -10,7 +10,7 @@ import boto3
 import pytest
 from tests.integration.machines import ROOT, Context, Machine, handler_of
 from tests.integration.partner_rights import allowed_by, covers, requests_of
-from tests.integration.raw_server import RawServer, answer
+from tests.integration.raw_server import RawServer, answer, authority
 from tests.unit.night_world import customer_json, page_json
 
 from gjeldsbro.adapters import aws as aws_clients
@@ -179,8 +179,11 @@ def asked(world, aws, partners, secrets, tmp_path) -> Iterator["Asked"]:
     """A third institution, which is always asked: the register knows that DEBTOR and FREE are its customers."""
     provider = f"9908:{ALWAYS_ASKED}"
     script = Asked()
-    with RawServer(script, folder=tmp_path, keep=True) as server:
-        providers = (Provider(provider, server.url, dataset="ssn"),)
+    theirs, ours = authority("institution"), authority("ours")
+    certificate = dict(zip(("certificate", "privateKey"), ours.issue(), strict=True))
+    boto3.client("secretsmanager").put_secret_value(SecretId="client-certificate", SecretString=json.dumps(certificate))
+    with RawServer(script, folder=tmp_path, keep=True, pair=theirs.issue(), client_ca=ours.pem) as server:
+        providers = (Provider(provider, server.url, ca=theirs.pem, dataset="ssn"),)
         partners.put_institution(Institution(ALWAYS_ASKED, "Live", providers=providers, lookup="live"))
         dataset = partners.take_lease(ALWAYS_ASKED, provider, "night", datetime.now(UTC), 60)
         partners.update_dataset(dataset, "night", as_of=STAMP, fetch_start=STAMP)

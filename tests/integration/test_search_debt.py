@@ -12,6 +12,8 @@ import boto3
 import pytest
 from functions.search_debt import search_debt
 from tests.client_certificates import BANK, OTHER_BANK, request, seid_2
+from tests.integration.raw_server import RawServer, answer, authority
+from tests.unit.night_world import customer_json, page_json
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.lookups import LookupHistory, LookupRecorder
@@ -171,6 +173,26 @@ def test_every_institution_answers_for_itself(search):
     assert (body["numberOfCreditorsAnswered"], body["numberOfcreditorsMissing"]) == (2, 0)
     assert (body["ssn"], body["referenceID"]) == (AT_TWO, "application 17")
     assert "coBorrowers" not in body
+
+
+def test_an_institution_is_shown_our_certificate(search, aws, partners, tmp_path):
+    """A server that lets nobody in without our certificate answers the lookup."""
+    institution, provider = STORED.datasets[0]
+    document = customer_json(STRANGER, 777, timestamp=from_datetime(NOW), institution=institution)
+    theirs, ours = authority("institution"), authority("ours")
+    certificate = dict(zip(("certificate", "privateKey"), ours.issue(), strict=True))
+    boto3.client("secretsmanager").put_secret_value(SecretId="client-certificate", SecretString=json.dumps(certificate))
+    body = answer(page_json([document], provider))
+    with RawServer(
+        lambda stream, _: stream.sendall(body), folder=tmp_path, pair=theirs.issue(), client_ca=ours.pem
+    ) as server:
+        providers = (Provider(provider, url=server.url, ca=theirs.pem, dataset="ssn"),)
+        partners.put_institution(Institution(institution, "Testbanken", providers=providers, lookup="live"))
+        items = DatasetItems(aws["REGISTER_TABLE"], aws_clients.dynamodb(), KEY.version)
+        items.write_dataset_items(institution, provider, "run", [(KEY.customer_key(STRANGER), encode_loans(()))])
+        status, found = search(asked(STRANGER))
+    assert status == 200
+    assert [entry["loan"]["balance"] for entry in found["loans"]] == ["777"]
 
 
 def test_nothing_tells_who_the_creditors_are(search):
