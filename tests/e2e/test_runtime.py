@@ -17,6 +17,7 @@ WHAT_COMES_BACK = {
     "search_debt": {"statusCode", "headers", "body", "isBase64Encoded"},
     "show_customer": {"institutions", "institutionsWithDebt"},
     "show_lookups": {"lookups"},
+    "rotate_hash_key": {"keys"},
     "check_receiver": {"receiver", "works", "checks"},
     "plan_night": {"run", "bucket", "manifestKey", "institutions"},
     "fetch_pages": {"complete"},

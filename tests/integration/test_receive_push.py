@@ -16,6 +16,7 @@ from tests.register_reader import loans_shown
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.register import Register
+from gjeldsbro.adapters.secrets import HashKeyStore
 from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.identity_numbers import with_check_digits
 from gjeldsbro.domain.timestamps import from_datetime
@@ -125,6 +126,17 @@ def test_the_seventh_fractional_digit_decides(push, aws, register, partners):
     (current,) = loans_shown(register, partners, PERSON)[BANK]
 
     assert current.loan.credit_limit == 9
+
+
+def test_a_push_under_a_new_hash_key_takes_away_the_one_under_the_old(push, aws):
+    """The new item cannot replace the old one, and both would be a history of debt."""
+    assert push(request(a_message(a_loan()), pem=seid_2(BANK)))[0] == 200
+    new = HashKey("2", b"n" * 64, "2026-11-20T00:00:00.0000000Z")
+    HashKeyStore("hash-key", aws_clients.secretsmanager()).replace(HashKeys.of(KEY, new))
+    receive_push._secrets.cache_clear()
+
+    assert push(request(a_message(a_loan(timestamp="2026-11-20T11:00:00Z")), pem=seid_2(BANK)))[0] == 200
+    assert [row["pk"]["S"] for row in rows_in(aws)] == [new.partition_of(PERSON)]
 
 
 def test_a_push_older_than_the_dataset_changes_nothing(push, aws, partners):

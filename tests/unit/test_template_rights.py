@@ -296,13 +296,15 @@ def test_only_functions_read_the_hash_key() -> None:
 
 
 def test_nobody_replaces_the_hash_key_by_hand() -> None:
-    """A key that a person knows turns the register into persons; CloudFormation makes up one that nobody has seen."""
+    """A key that a person knows turns the register into persons: only what nobody sees is ever put there."""
     deny = next(one for one in statements("HashKeySecretPolicy", "ResourcePolicy") if SECRET not in one["Action"])
     assert (deny["Effect"], deny["Principal"]) == ("Deny", "*")
     assert deny["Action"] == ["secretsmanager:PutSecretValue", "secretsmanager:UpdateSecret"]
     assert deny["Condition"] == {
         "ForAllValues:StringNotEquals": {"aws:CalledVia": ["cloudformation.amazonaws.com"]},
+        "ArnNotEquals": {"aws:PrincipalArn": "<RotateHashKeyRole.Arn>"},
     }
+    assert roles_that(touch="<HashKeySecret", do=("secretsmanager:PutSecretValue",)) == {"RotateHashKeyRole"}
     assert "GenerateSecretString" in properties("HashKeySecret")
     assert "SecretString" not in properties("HashKeySecret")
 

@@ -17,6 +17,7 @@ from gjeldsbro.errors import GjeldsbroError
 from gjeldsbro_operator import (
     dead_letters,
     export,
+    hash_key,
     institutions,
     lenders,
     nightly,
@@ -110,6 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_receiver(groups, anywhere, why)
     _add_lender(groups, anywhere, why)
     _add_revocation(groups, anywhere, why)
+    _add_hash_key(groups, anywhere)
     _add_nightly(groups, anywhere, why, waits)
     _add_export(groups, anywhere, why, waits)
     _add_dead_letters(groups, anywhere, why)
@@ -189,6 +191,17 @@ def _add_revocation(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
     remove.add_argument("id", metavar="ID", help="the list's id, or the start of it")
     refresh = _add(group, "refresh", revocations.refresh, "fetch all lists now, or one", anywhere, why)
     refresh.add_argument("id", metavar="ID", nargs="?", help="only this one: its id, or the start of it")
+
+
+def _add_hash_key(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
+    (anywhere,) = parents
+    group = _group(groups, "hash-key", "the key of the keyed hash that stands for persons")
+    _add(group, "status", hash_key.status, "show its versions, and what lies under each", anywhere)
+    text = "make a new key, in force half an hour later"
+    rotate = _add(group, "rotate", hash_key.rotate, text, anywhere)
+    finish = _add(group, "finish", hash_key.finish, "retire old keys that are used no more", anywhere)
+    for command in (rotate, finish):
+        command.add_argument("--reason", type=_reason, metavar="TEXT", required=True, help="why, for the trail")
 
 
 def _add_nightly(groups: _Groups, *parents: argparse.ArgumentParser) -> None:

@@ -202,6 +202,23 @@ class DatasetItems:
         raise StoreUnavailableError("BatchWriteItem left items unprocessed in every try")
 
 
+class PushIndex:
+    """The index of pushes that no dataset has superseded."""
+
+    def __init__(self, table: str, client: "DynamoDBClient") -> None:
+        self._table = table
+        self._client = client
+
+    def versions(self) -> Iterator[tuple[str, str]]:
+        """Of each push: the version of the hash key that it lies under, and ``institution#provider``."""
+        pages = self._client.get_paginator("scan").paginate(
+            TableName=self._table, IndexName=PUSH_INDEX, ProjectionExpression="pk, pushOf"
+        )
+        for page in pages:
+            for found in page["Items"]:
+                yield found["pk"]["S"].partition("#")[0], found["pushOf"]["S"]
+
+
 def _query(client: "DynamoDBClient", request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     while True:
         page = client.query(**request)

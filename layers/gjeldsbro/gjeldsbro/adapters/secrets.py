@@ -41,13 +41,13 @@ class Secrets:
         self._client = client
         self._cache: dict[str, tuple[float, dict[str, Any]]] = {}
 
-    def hash_keys(self, secret_id: str, *, anew: bool = False) -> HashKeys:
+    def hash_keys(self, secret_id: str) -> HashKeys:
         """The keys of the keyed hash: ``{"keys": [{"version": "1", "key": "…", "from"?, "retiredAt"?}, …]}``.
 
         A key has at least 32 characters, a version is a whole number. ``{"version", "key"}``, as a new stack has it, is
-        the one key. ``anew``: not from the cache.
+        the one key.
         """
-        values = self._read(secret_id, anew=anew)
+        values = self._read(secret_id)
         try:
             keys = [_hash_key(**one) for one in values.get("keys", [values])]
         except (KeyError, TypeError, ValueError):
@@ -92,8 +92,23 @@ class Secrets:
         return values
 
 
-def hash_keys_text(keys: HashKeys) -> str:
-    """The text of a secret that ``Secrets.hash_keys`` reads as ``keys``."""
+class HashKeyStore:
+    """The secret with the hash keys, for the one function that may replace it."""
+
+    def __init__(self, secret_id: str, client: "SecretsManagerClient") -> None:
+        self._secret_id = secret_id
+        self._client = client
+
+    def read(self) -> HashKeys:
+        """The keys as they are now. Raises ConfigurationError as ``Secrets`` does."""
+        return Secrets(self._client).hash_keys(self._secret_id)
+
+    def replace(self, keys: HashKeys) -> None:
+        """Store the keys in place of what was there. Raises botocore's errors."""
+        self._client.put_secret_value(SecretId=self._secret_id, SecretString=_hash_keys_text(keys))
+
+
+def _hash_keys_text(keys: HashKeys) -> str:
     values = [
         {
             "version": key.version,
