@@ -13,10 +13,12 @@ from gjeldsbro_operator.main import make_parser
 
 READS = {
     "dead-letters list",
+    "export report",
     "export status",
     "institution list",
     "lender list",
     "log",
+    "nightly report",
     "nightly status",
     "receiver list",
     "revocation list",
