@@ -1,8 +1,9 @@
-"""A small SFTP server in this process: logs in with a password, and may run out of room."""
+"""A small SFTP server in this process: logs in with a password, and does what OpenSSH's cannot be told to."""
 
 import os
 import socket
 import threading
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Self
@@ -13,10 +14,24 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 
 class PasswordServer:
-    """Serves ``directory`` to one user; ``room`` is the size that a file may have, in bytes."""
+    """Serves ``directory`` to one user; ``room`` is the size that a file may have, in bytes.
 
-    def __init__(self, directory: Path, *, user: str, password: str, room: int | None = None) -> None:
+    With ``renames`` it renames, but never over a file that is there, and not in one step. With ``hides`` it shows
+    nothing of what was uploaded: neither in its list, nor whether it is there, nor what is in it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        user: str,
+        password: str,
+        room: int | None = None,
+        renames: bool = False,
+        hides: bool = False,
+    ) -> None:
         self.directory, self.user, self.password, self.room = directory, user, password, room
+        self.renames, self.hides = renames, hides
         text = (
             ed25519.Ed25519PrivateKey.generate()
             .private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
@@ -82,28 +97,57 @@ class _Handle(paramiko.SFTPHandle):
         return super().write(offset, data)
 
 
-def _files(server: PasswordServer) -> type[paramiko.SFTPServerInterface]:
+def _files(server: PasswordServer) -> type[paramiko.SFTPServerInterface]:  # noqa: C901 - one class
     class Files(paramiko.SFTPServerInterface):
         def _at(self, path: str) -> Path:
             return server.directory / path.lstrip("/")
 
         def list_folder(self, path: str) -> list[paramiko.SFTPAttributes]:
-            return [paramiko.SFTPAttributes.from_stat(entry.stat(), entry.name) for entry in self._at(path).iterdir()]
+            return [
+                paramiko.SFTPAttributes.from_stat(entry.stat(), entry.name)
+                for entry in self._at(path).iterdir()
+                if not self._hidden(entry.name)
+            ]
+
+        def _hidden(self, path: str) -> bool:
+            return server.hides and not path.endswith((".txt", "/"))
 
         def stat(self, path: str) -> paramiko.SFTPAttributes | int:
+            if self._hidden(path):
+                return paramiko.SFTP_NO_SUCH_FILE
             try:
                 return paramiko.SFTPAttributes.from_stat(self._at(path).stat())
             except OSError as exc:
                 return paramiko.SFTPServer.convert_errno(exc.errno or 0)
 
         def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> paramiko.SFTPHandle | int:
+            if self._hidden(path) and not flags & (os.O_WRONLY | os.O_RDWR):
+                return paramiko.SFTP_PERMISSION_DENIED
             try:
                 descriptor = os.open(self._at(path), flags, 0o600)
             except OSError as exc:
                 return paramiko.SFTPServer.convert_errno(exc.errno or 0)
             handle = _Handle(flags)
             handle.room = server.room
-            handle.readfile = handle.writefile = os.fdopen(descriptor, "r+b" if flags & os.O_RDWR else "wb")
+            mode = "r+b" if flags & os.O_RDWR else "wb" if flags & os.O_WRONLY else "rb"
+            handle.readfile = handle.writefile = os.fdopen(descriptor, mode)
             return handle
+
+        def rename(self, oldpath: str, newpath: str) -> int:
+            if not server.renames:
+                return paramiko.SFTP_OP_UNSUPPORTED
+            if self._at(newpath).exists():
+                return paramiko.SFTP_FAILURE
+            return self._done(lambda: self._at(oldpath).rename(self._at(newpath)))
+
+        def remove(self, path: str) -> int:
+            return self._done(self._at(path).unlink)
+
+        def _done(self, act: Callable[[], object]) -> int:
+            try:
+                act()
+            except OSError as exc:
+                return paramiko.SFTPServer.convert_errno(exc.errno or 0)
+            return paramiko.SFTP_OK
 
     return Files

@@ -24,13 +24,16 @@ _ENDINGS = {signal.SIGTERM, signal.SIGINT}
 class SftpServer:
     """The server and what a client needs to know of it; ``folder`` is the receiver's folder on its disk.
 
+    ``sftp_options`` are those of OpenSSH's ``sftp-server``: ``-R`` takes no writes, ``-P rename`` no such request.
+
     ``start`` raises RuntimeError when OpenSSH's server is not installed or does not start.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, directory: Path | str) -> None:
+    def __init__(self, directory: Path | str, *, sftp_options: str = "") -> None:
         self.directory = Path(directory).resolve()
+        self.sftp_options = sftp_options
         self.folder = self.directory / "exchange"
         self.private_key_file = self.directory / "client_key"
         self.user = getpass.getuser()
@@ -65,7 +68,7 @@ class SftpServer:
         configuration = self._configure(program)
         with (self.directory / "sshd.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program, "-D", "-e", "-f", str(configuration)],
+                self._command(program, configuration),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -90,6 +93,9 @@ class SftpServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _command(self, program: str, configuration: Path) -> list[str]:
+        return [program, "-D", "-e", "-f", str(configuration)]
 
     def _configure(self, program: str) -> Path:
         """Write the configuration; newer servers are told not to shut out an address whose logins failed."""
@@ -118,7 +124,7 @@ class SftpServer:
                 "X11Forwarding no",
                 "MaxStartups 50",
                 "Subsystem sftp internal-sftp",
-                "ForceCommand internal-sftp",
+                f"ForceCommand internal-sftp {self.sftp_options}",
                 "",
             ),
         )

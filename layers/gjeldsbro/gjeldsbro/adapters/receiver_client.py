@@ -171,11 +171,17 @@ class SftpFolder:
                     if block:
                         yield block
                     if len(block) < wanted:
-                        return
-                position += ahead
-        finally:
-            with suppress(OSError, paramiko.SSHException):
-                file.close()
+                        position = end
+                        break
+                else:
+                    position += ahead
+        except GeneratorExit:
+            raise  # closing would wait for all that was asked ahead: for minutes, of a slow server
+        except BaseException:
+            _close(file)
+            raise
+        else:
+            _close(file)
 
     def write(self, name: str, start: int, pieces: Iterable[bytes]) -> int:
         """Write ``pieces`` from byte ``start`` on and return the byte after the last.
@@ -200,8 +206,7 @@ class SftpFolder:
             with self._asking("WRITE"):
                 file.close()
         finally:
-            with suppress(OSError, paramiko.SSHException):
-                file.close()
+            _close(file)
         return position
 
     def replace(self, source: str, target: str) -> None:
@@ -388,6 +393,11 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         for at in range(0, len(piece), _PIECE):
             yield piece[at : at + _PIECE]
+
+
+def _close(file: paramiko.SFTPFile) -> None:
+    with suppress(OSError, paramiko.SSHException):
+        file.close()
 
 
 def _next_block(blocks: Iterator[bytes]) -> bytes:

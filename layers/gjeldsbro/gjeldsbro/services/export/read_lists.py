@@ -6,7 +6,7 @@ deleted at once. What is kept until the packages are built are batches of valid 
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -29,6 +29,9 @@ from gjeldsbro.services.export.ports import Connect, ExportPartners, Folder, Has
 
 PIECE_SIZE = 2 << 20
 """Bytes of a list that are fetched at a time: where a fetch may be interrupted. Few, as some servers are slow."""
+
+LOOK_AT_TIME = 256 << 10
+"""Bytes of a report that are sent between two looks at the time."""
 
 BATCH_SIZE = 5_000
 """Numbers that one worker looks up and deflates into one slice."""
@@ -117,10 +120,10 @@ class ListReader:
                     return False
                 state = self._judge(on_behalf_of, state)
             if state["phase"] == "judged":
-                self._report(folder, on_behalf_of, state)
+                return self._report(folder, on_behalf_of, state)
         except SsnListError as exc:
             self._refuse(folder, Problem(on_behalf_of, exc.code, exc.detail))
-        return state["phase"] in {"refused", "reported"} or self._has_time()
+        return True
 
     def _fetch(self, folder: Folder, on_behalf_of: str, state: dict[str, Any]) -> bool:
         """Copy the rest of a list; True when the copy is whole and the list is still the same.
@@ -218,29 +221,63 @@ class ListReader:
         key = places.batch_key(self._plan.run, self._receiver, on_behalf_of, number)
         self._store.put(key, "\n".join(batch).encode())
 
-    def _report(self, folder: Folder, on_behalf_of: str, state: dict[str, Any]) -> None:
-        """Write the progress report and forget what only it shows."""
+    def _report(self, folder: Folder, on_behalf_of: str, state: dict[str, Any]) -> bool:
+        """Go on writing the progress report; True when it is there, and what only it shows is forgotten.
+
+        It may be as long as the list, and the server slow.
+        """
         prefix, name = self._prefix(on_behalf_of), self._report_name(on_behalf_of)
+        if "report" not in state:
+            self._compose(on_behalf_of, state)
+        unfinished = self._unfinished(name.progress)
+        there = folder.file(unfinished) if state["sent"] else None
+        sent = state["sent"] if there is not None and there.size >= state["sent"] else 0
+        with self._cleaned_up(folder, unfinished):
+            pieces = self._worth_of_time(f"{prefix}report", sent)
+            state["sent"] = folder.write(unfinished, sent, pieces)
+            if state["sent"] < state["report"]:
+                self._save(on_behalf_of, state)
+                return False
+            folder.replace(unfinished, name.progress)
+        state["phase"] = "reported"
+        self._save(on_behalf_of, state)
+        self._store.delete_prefix(f"{prefix}list/")
+        self._store.delete((f"{prefix}invalid", f"{prefix}duplicates", f"{prefix}report"))
+        return True
+
+    def _compose(self, on_behalf_of: str, state: dict[str, Any]) -> None:
+        """Put the progress report together: ``report`` is its size, ``sent`` what of it the server has confirmed."""
+        prefix = self._prefix(on_behalf_of)
         report = progress_report(
-            name,
+            self._report_name(on_behalf_of),
             self._now(),
             entries=state["entries"],
             numbers=state["numbers"],
             invalid=(state["invalid"], self._store.open(f"{prefix}invalid")),
             duplicates=(state["duplicates"], self._store.open(f"{prefix}duplicates")),
         )
-        self._put_whole(folder, name.progress, report)
-        state["phase"] = "reported"
+        state |= {"report": 0, "sent": 0}
+        with self._store.writer(f"{prefix}report") as writer:
+            for piece in report:
+                writer.write(piece)
+                state["report"] += len(piece)
         self._save(on_behalf_of, state)
-        self._store.delete_prefix(f"{prefix}list/")
-        self._store.delete((f"{prefix}invalid", f"{prefix}duplicates"))
+
+    def _worth_of_time(self, key: str, start: int) -> Iterator[bytes]:
+        for piece in self._store.open(key, start=start, chunk=LOOK_AT_TIME):
+            yield piece
+            if not self._has_time():
+                return
 
     def _refuse(self, folder: Folder, problem: Problem) -> None:
         """Tell the receiver why there is no package, and record it. A report that cannot be written changes nothing."""
         name = self._report_name(problem.on_behalf_of)
         reported = True
         try:
-            self._put_whole(folder, name.failure, [failure_report(name, self._now(), problem)])
+            unfinished = self._unfinished(name.failure)
+            with self._cleaned_up(folder, unfinished):
+                folder.write(unfinished, 0, [failure_report(name, self._now(), problem)])
+                folder.replace(unfinished, name.failure)
         except ReceiverRefusedError:
             reported = False
         self._record(
@@ -275,12 +312,16 @@ class ListReader:
     def _report_name(self, on_behalf_of: str) -> ReportName:
         return ReportName(self._receiver, on_behalf_of, self._plan.month, self._plan.year)
 
-    def _put_whole(self, folder: Folder, name: str, pieces: Iterable[bytes]) -> None:
-        """Write a file that appears only when it is complete; no other run writes under the same name meanwhile."""
-        unfinished = f"{name}.{sha256(self._plan.run.encode()).hexdigest()[:16]}.part"
+    def _unfinished(self, name: str) -> str:
+        """The name of a report while it is written; no other run writes under it."""
+        return f"{name}.{sha256(self._plan.run.encode()).hexdigest()[:16]}.part"
+
+    @staticmethod
+    @contextmanager
+    def _cleaned_up(folder: Folder, unfinished: str) -> Iterator[None]:
+        """Leave nothing unfinished on a server that refuses the rest."""
         try:
-            folder.write(unfinished, 0, pieces)
-            folder.replace(unfinished, name)
+            yield
         except ReceiverRefusedError:
             with suppress(ReceiverRefusedError, ReceiverUnavailableError):
                 folder.remove(unfinished)
