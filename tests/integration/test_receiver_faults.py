@@ -28,7 +28,7 @@ from tests.integration.password_server import PasswordServer
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters import receiver_client
-from gjeldsbro.adapters.register import Register
+from gjeldsbro.adapters.register import DatasetItems
 from gjeldsbro.domain.loans import ChargeCard, encode_loans
 from gjeldsbro.domain.quarter import month_and_year
 from gjeldsbro.services.export import deliver, read_lists
@@ -115,6 +115,14 @@ class Exports:
         self.check_nothing_new()
         return machine
 
+    def check_says(self, step: str, *words: str) -> None:
+        """``gjeldsbro receiver check`` finds the same, at the step where it is."""
+        checked = handler_of("check_receiver")({"receiver": FAULTY}, Context())
+        assert not checked["works"]
+        assert {name for name, found in checked["checks"].items() if found not in {"ok", "not tried"}} == {step}
+        assert all(word in checked["checks"][step] for word in words), checked["checks"]
+        self.check_nothing_new()
+
     def check_nothing_new(self) -> None:
         """Last quarter's package is there, and nothing unfinished."""
         assert (self.folder / f"{FAULTY}.gzip").read_bytes() == BEFORE
@@ -164,8 +172,8 @@ def exports(aws, partners, secrets, store, monkeypatch, good) -> Exports:
     (good.folder / f"{GOOD}.txt").write_text(GOOD_LIST)
     put_key("good", good.private_key_file.read_text())
     partners.put_receiver(Receiver(GOOD, "Good", (GOOD,), good.url, (good.host_key,), "good"))
-    hash_key, provider = secrets.hash_key("hash-key"), f"9908:{CREDITOR}"
-    register = Register(aws["REGISTER_TABLE"], aws_clients.dynamodb(), hash_key)
+    hash_key, provider = secrets.hash_keys("hash-key").at(datetime.now(UTC)), f"9908:{CREDITOR}"
+    items = DatasetItems(aws["REGISTER_TABLE"], aws_clients.dynamodb(), hash_key.version)
     partners.put_institution(Institution(CREDITOR, "FI", providers=(Provider(provider, "https://fi"),)))
     dataset = partners.take_lease(CREDITOR, provider, "night", datetime.now(UTC), 60)
     partners.update_dataset(dataset, "night", as_of=STAMP, fetch_start=STAMP)
@@ -176,7 +184,7 @@ def exports(aws, partners, secrets, store, monkeypatch, good) -> Exports:
         )
         for number, debts in DEBTS.items()
     ]
-    register.write_dataset_items(CREDITOR, provider, "night", rows)
+    items.write_dataset_items(CREDITOR, provider, "night", rows)
     return Exports(partners, store, monkeypatch, good)
 
 
@@ -232,6 +240,7 @@ def test_a_host_that_is_away(exports, sshd):
     exports.receive(of_sshd(sshd, url=sshd.url.replace(f":{sshd.port}/", ":1/")), sshd.folder)
     machine = exports.fails("failed", "ReceiverUnavailableError", "cannot be reached", "refuses the connection")
     assert len(tries_of(machine, "read_ssn_lists")) == 5
+    exports.check_says("connect", "refuses the connection")
     exports.partners.put_receiver(of_sshd(sshd))
     exports.delivers("export-2")
 
@@ -255,6 +264,7 @@ def test_another_host_key(exports, sshd):
         exports.receive(over(wire, sshd, host_keys=(new_key()[1],)), sshd.folder)
         machine = exports.fails("refused", "HOST_KEY", "host key is not one of those that were agreed on")
         assert len(tries_of(machine, "read_ssn_lists")) == 1
+        exports.check_says("hostKey", "not one of those that were agreed on")
         exports.partners.put_receiver(over(wire, sshd))
         exports.delivers("export-2")
 
@@ -265,6 +275,7 @@ def test_a_login_that_is_refused(exports, sshd):
     put_key("faulty", new_key()[0])
     exports.receive(receiver, sshd.folder)
     exports.fails("refused", "LOGIN", "the server refused the login")
+    exports.check_says("login", "the server refused the login")
     put_key("faulty", sshd.private_key_file.read_text())
     exports.delivers("export-2")
 
@@ -300,6 +311,7 @@ def test_a_folder_that_is_missing(exports, sshd):
     """The receiver's to mend, and said so."""
     exports.receive(of_sshd(sshd, url=f"{sshd.url}/none"), sshd.folder)
     exports.fails("refused", "FOLDER", "no such file or folder")
+    exports.check_says("folder", "no such file or folder")
     exports.partners.put_receiver(of_sshd(sshd))
     exports.delivers("export-2")
 
@@ -309,6 +321,7 @@ def test_a_folder_where_we_may_not_write(exports, tmp_path):
     with SftpServer(tmp_path / "read-only", sftp_options="-R") as server:
         exports.receive(of_sshd(server), server.folder)
         exports.fails("refused", "WRITE", "permission denied")
+        exports.check_says("write", "permission denied")
     with SftpServer(tmp_path / "read-only") as server:
         exports.partners.put_receiver(of_sshd(server))
         exports.delivers("export-2")
@@ -337,7 +350,8 @@ def test_a_server_that_does_not_rename(exports, tmp_path):
     """A package would be read half: there is none, and last quarter's stays."""
     with SftpServer(tmp_path / "fixed", sftp_options="-P rename,posix-rename") as server:
         exports.receive(of_sshd(server), server.folder)
-        exports.fails("refused", "RENAME")
+        exports.fails("refused", "RENAME", "permission denied")
+        exports.check_says("rename", "permission denied")
 
 
 def test_a_server_that_renames_only_to_names_that_are_free(exports, tmp_path):
@@ -358,6 +372,7 @@ def test_a_server_that_hides_what_was_uploaded(exports, tmp_path):
     with password_server(tmp_path / "hides", renames=True, hides=True) as receiver:
         exports.receive(receiver, tmp_path / "hides")
         exports.fails("refused", "READ_BACK", "does not show what was uploaded", "`readBack: false`")
+        exports.check_says("readBack", "does not show what was uploaded")
         exports.partners.put_receiver(replace(receiver, read_back=False))
         exports.delivers("export-2")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.export_world import NOW, OTHER, RECEIVER, MemoryFolder, MemoryPartners, MemoryStore, press, receiver
 
-from gjeldsbro.domain.customer_keys import HashKey
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.loans import ChargeCard
 from gjeldsbro.domain.register import CurrentLoan
 from gjeldsbro.errors import DeliveryBusyError, ReceiverRefusedError
@@ -95,7 +95,7 @@ class World:
                 batch=0,
                 store=self.store,
                 loans=Loans(),
-                key=HashKey("1", b"k" * 32),
+                keys=HashKeys.of(HashKey("1", b"k" * 32)),
             )
 
     def call(self, run: str, step: Step = lambda _: None) -> bool:
