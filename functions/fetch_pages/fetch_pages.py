@@ -34,7 +34,7 @@ def _secrets() -> Secrets:
 
 @task
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Fetch a dataset: {run, institution, provider, action: fetch or withdraw} -> {complete}."""
+    """Fetch: {run, institution, provider, action: fetch or withdraw, fromScratch?: true} -> {complete}."""
     settings = FetchSettings.load()
     certificate = partial(_secrets().client_certificate, settings.client_certificate_secret)
     tools = fetch.Fetcher(
@@ -51,4 +51,4 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         remaining=lambda: context.get_remaining_time_in_millis() / 1000,
     )
     job = Job(event["run"], event["institution"], event["provider"])
-    return {"complete": fetch.fetch_pages(job, event["action"], tools)}
+    return {"complete": fetch.fetch_pages(job, event["action"], tools, scratch=event.get("fromScratch", False))}

@@ -20,7 +20,7 @@ class PlanSettings(Settings):
 
 @task
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Plan a run: {run, startedAt, request: {institution?, hold?}} -> {run, bucket, manifestKey, institutions}."""
+    """Plan a run: {run, startedAt, request: {institution?, hold?, fromScratch?}} -> {bucket, manifestKey, …}."""
     settings = PlanSettings.load()
     return plan.plan_night(
         event["run"],

@@ -764,3 +764,16 @@ def test_what_the_function_raised_is_shown(gjeldsbro, monkeypatch):
     )
     status, _, err = gjeldsbro("show-customer", PERSON)
     assert (status, err) == (1, "gjeldsbro: InvalidMessageError: /customerID: must be synthetic\n")
+
+
+def test_a_run_from_scratch_is_asked_for_with_a_reason(gjeldsbro, institution_file, partners, outcomes):
+    """It is no everyday command: the trail says why, and the flow is told."""
+    gjeldsbro("institution", "put", str(institution_file))
+    started = outcomes({f"{BANK}#9908:{BANK}": {"status": "loaded"}})
+    status, _, error = gjeldsbro("nightly", "run", "--from-scratch")
+    assert status == 1
+    assert "--reason" in error
+    arguments = ("--from-scratch", "--institution", BANK, "--reason", "index lost", "--wait")
+    assert gjeldsbro("nightly", "run", *arguments)[0] == 0
+    assert started == [("nightly", {"institution": BANK, "fromScratch": True})]
+    assert trail_of(partners)[-1] == ("nightly run --from-scratch", f"institution {BANK}", "index lost")

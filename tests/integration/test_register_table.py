@@ -279,3 +279,22 @@ def test_the_table_holds_no_number_of_a_person_and_no_account_in_its_keys(regist
         assert account not in str({name: value for name, value in row.items() if name != "loans"})
     assert len({row["sk"]["S"] for row in rows}) == 2
     assert HashKey("1", b"x" * 64).customer_key(PERSON) != KEY.customer_key(PERSON)
+
+
+def test_a_datasets_keys_are_found_without_an_index(aws) -> None:
+    """Under all versions of the hash key, in segments that together are the table; nobody else's, and no pushes."""
+    client, table = aws_clients.dynamodb(), aws["REGISTER_TABLE"]
+    persons = [bytes([number]) * 32 for number in range(40)]
+    for version, chosen in (("1", persons[:30]), ("2", persons[20:])):
+        items = DatasetItems(table, client, version)
+        items.write_dataset_items(BANK, PROVIDER, "run", ((person, b"x") for person in chosen))
+        items.write_dataset_items(BANK, OTHER_PROVIDER, "run", ((person, b"x") for person in persons))
+        items.write_dataset_items(OTHER_BANK, PROVIDER, "run", ((person, b"x") for person in persons))
+    Register(table, client, KEYS).put_pushes([(PERSON, push(1))], KEY)
+
+    found = DatasetItems(table, client, "1").dataset_keys(BANK, PROVIDER, range(8), 8)
+
+    assert len(found) == 8
+    assert sorted({key for segment in found for key in segment}) == sorted(
+        [*(("1", person) for person in persons[:30]), *(("2", person) for person in persons[20:])]
+    )

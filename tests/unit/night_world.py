@@ -358,6 +358,13 @@ class RegisterView:
             self._register._mortality.wrote()
         return count
 
+    def dataset_keys(
+        self, institution: str, provider: str, segments: Iterable[int], of: int
+    ) -> list[list[tuple[str, bytes]]]:
+        self._register._mortality.pause()
+        there = [(version, key) for version, fi, by, key in self._register.items if (fi, by) == (institution, provider)]
+        return [[found for found in there if found[1][0] % of == segment] for segment in segments]
+
     def delete_superseded_pushes(self, institution: str, provider: str, cover: str) -> int:
         self._register._mortality.pause()
         gone = {push for push in self._register.pushes if push[:2] == (institution, provider) and push[2] <= cover}
@@ -461,10 +468,18 @@ class World:
             self.remaining,
         )
 
-    def fetch(self, run: str, provider: str = PROVIDER, action: str = "fetch", institution: str = FI) -> None:
+    def fetch(
+        self,
+        run: str,
+        provider: str = PROVIDER,
+        action: str = "fetch",
+        institution: str = FI,
+        *,
+        scratch: bool = False,
+    ) -> None:
         """Fetch as the machine does: until complete."""
         for _ in range(50):
-            if fetch_pages(Job(run, institution, provider), action, self.fetcher):
+            if fetch_pages(Job(run, institution, provider), action, self.fetcher, scratch=scratch):
                 return
         raise AssertionError("the fetch does not end")
 
@@ -517,7 +532,8 @@ class World:
         for institution in self.plan(run, **request):
             name = institution["institution"]
             for dataset in institution["datasets"]:
-                self.fetch(run, dataset["provider"], dataset["action"], name)
+                scratch = dataset.get("fromScratch", False)
+                self.fetch(run, dataset["provider"], dataset["action"], name, scratch=scratch)
             providers = [dataset["provider"] for dataset in institution["datasets"]]
             judged = self.judge(run, *providers, hold=institution["hold"], institution=name)
             for step in [*judged["datasets"], *judged["withdrawals"]]:

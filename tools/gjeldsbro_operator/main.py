@@ -209,6 +209,11 @@ def _add_nightly(groups: _Groups, *parents: argparse.ArgumentParser) -> None:
     group = _group(groups, "nightly", "the nightly fetch of datasets")
     run = _add(group, "run", nightly.run, "start a fetch", anywhere, why, waits)
     run.add_argument("--institution", metavar="ID", help="only this one")
+    run.add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="look what the register holds instead of trusting indexes and records, after a loss; needs --reason",
+    )
     status = _add(group, "status", nightly.status, "show the last run of each dataset", anywhere)
     status.add_argument("--run", metavar="RUN", help="instead: what this run did")
     _add_report(group, reports.nightly, anywhere)

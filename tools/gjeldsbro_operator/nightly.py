@@ -17,12 +17,18 @@ _COLUMNS = ("Institution", "Provider", "Status", "Customers", "Added", "Changed"
 
 def run(stack: Stack, arguments: argparse.Namespace) -> Result:
     """Start a fetch of all institutions, or of one."""
-    request = {} if arguments.institution is None else {"institution": arguments.institution}
+    request: dict[str, Any] = {} if arguments.institution is None else {"institution": arguments.institution}
+    action = "nightly run"
+    if arguments.from_scratch:
+        if arguments.reason is None:
+            raise ConfigurationError("--from-scratch needs a --reason")
+        request["fromScratch"] = True
+        action = "nightly run --from-scratch"
     expected = _expected(stack, arguments.institution)
     if not expected:
         who = "no institution" if arguments.institution is None else f"no provider of {arguments.institution}"
         raise ConfigurationError(f"there is nothing to fetch: {who} delivers datasets")
-    stack.record("nightly run", _subject(arguments.institution), arguments.reason)
+    stack.record(action, _subject(arguments.institution), arguments.reason)
     return run_for(stack, arguments, request)
 
 

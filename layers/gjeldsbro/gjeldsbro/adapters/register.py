@@ -20,7 +20,7 @@ from itertools import batched, chain, islice
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from gjeldsbro.domain.customer_keys import HashKey, HashKeys, partition_key
+from gjeldsbro.domain.customer_keys import HashKey, HashKeys, partition_key, parts_of_partition_key
 from gjeldsbro.domain.loans import account_of, decode_loans, encode_loans
 from gjeldsbro.domain.register import MAX_LOANS_BYTES, DatasetItem, PushItem, StoredItem, push_version
 from gjeldsbro.errors import DatasetRefusedError, StoreUnavailableError, Violation
@@ -186,6 +186,29 @@ class DatasetItems:
             _in_parallel(lambda found: _delete_push(self._table, self._client, found), _query(self._client, request))
         )
 
+    def dataset_keys(
+        self, institution: str, provider: str, segments: Iterable[int], of: int
+    ) -> list[list[tuple[str, bytes]]]:
+        """What is stored of a dataset: of each of these segments ``of`` all, (key version, customer key) of its items.
+
+        Reads the whole table, segments side by side, under whatever version of the hash key.
+        """
+        sort_key = {"S": _dataset_sort_key(institution, provider)}
+
+        def keys(segment: int) -> list[tuple[str, bytes]]:
+            request: dict[str, Any] = {
+                "TableName": self._table,
+                "ConsistentRead": True,
+                "Segment": segment,
+                "TotalSegments": of,
+                "FilterExpression": "sk = :sk",
+                "ExpressionAttributeValues": {":sk": sort_key},
+                "ProjectionExpression": "pk",
+            }
+            return [parts_of_partition_key(item["pk"]["S"]) for item in _pages(self._client.scan, request)]
+
+        return list(_in_parallel(keys, segments))
+
     def _write(self, requests: Iterable[dict[str, Any]]) -> int:
         return sum(_in_parallel(self._write_batch, batched(requests, BATCH_SIZE, strict=False)))
 
@@ -220,8 +243,12 @@ class PushIndex:
 
 
 def _query(client: "DynamoDBClient", request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return _pages(client.query, request)
+
+
+def _pages(call: Callable[..., Any], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     while True:
-        page = client.query(**request)
+        page = call(**request)
         yield from page["Items"]
         if not (last := page.get("LastEvaluatedKey")):
             return

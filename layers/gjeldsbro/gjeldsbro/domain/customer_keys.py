@@ -8,7 +8,7 @@ key in force, and what is read is asked for under every key that may still have 
 """
 
 import hmac
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
 from typing import NamedTuple
 
@@ -87,3 +87,9 @@ class HashKeys(NamedTuple):
     def readable(self) -> tuple[HashKey, ...]:
         """The keys under which the register may have something."""
         return tuple(key for key in self.keys if key.retired_at is None)
+
+
+def parts_of_partition_key(partition_key: str) -> tuple[str, bytes]:
+    """The version and the raw customer key of a partition key of the register."""
+    version, _, key = partition_key.partition("#")
+    return version, urlsafe_b64decode(key + "=" * (-len(key) % 4))

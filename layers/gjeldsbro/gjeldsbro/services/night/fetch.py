@@ -114,6 +114,7 @@ class _Cursor:
     storedBy: list[list[Any]] = field(default_factory=list)  # noqa: N815 - as above; see night.records
     groups: list[str] = field(default_factory=list)
     until: str = ""
+    scratch: bool = False
 
     def refuse(self, violations: list[Violation], total: int) -> None:
         kept = self.violations or []
@@ -130,9 +131,10 @@ class _Cursor:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-def fetch_pages(job: Job, action: str, tools: Fetcher) -> bool:
+def fetch_pages(job: Job, action: str, tools: Fetcher, *, scratch: bool = False) -> bool:
     """Fetch what is missing of a dataset; True when nothing more is to be fetched, False to be called again.
 
+    ``scratch`` has the load find out by itself what the register holds of the dataset (decision record 0023).
     Afterwards the dataset's ``fetch`` is ready, with the merged rows stored; or the dataset has an outcome: refused, or
     busy because another run works on it. Raises InstitutionUnavailableError, or ConfigurationError when the provider is
     not set up for datasets any more.
@@ -145,10 +147,10 @@ def fetch_pages(job: Job, action: str, tools: Fetcher) -> bool:
             busy = outcome(job, "busy", now, reason="another run works on this dataset")
             tools.records.put_outcome(job.run, job.subject, busy, now)
             return True
-        return _fetch(job, action, dataset, tools)
+        return _fetch(job, action, dataset, tools, scratch=scratch)
 
 
-def _fetch(job: Job, action: str, dataset: Dataset, tools: Fetcher) -> bool:
+def _fetch(job: Job, action: str, dataset: Dataset, tools: Fetcher, *, scratch: bool) -> bool:
     if is_closed(job, dataset):
         assert dataset.last_run is not None
         now = tools.clock()
@@ -156,13 +158,15 @@ def _fetch(job: Job, action: str, dataset: Dataset, tools: Fetcher) -> bool:
         after_close(job, dataset.last_run, records=tools.records, objects=tools.objects, now=now)
         return True
     if dataset.fetch is not None and dataset.fetch["run"] == job.run:
+        if dataset.fetch["ready"]:
+            return True  # the load may have begun, and keeps more in it
         cursor = _Cursor(**dataset.fetch)
     else:
         now = tools.clock()
         start, withdraw = from_datetime(now), action == "withdraw"
         key = _key_for(dataset, tools.hash_keys.at(now), tools)
         until = from_datetime(to_datetime(_run_start(job, tools) or start) + timedelta(hours=FETCH_HOURS))
-        cursor = _Cursor(job.run, start, keyVersion=key.version, withdraw=withdraw, until=until)
+        cursor = _Cursor(job.run, start, keyVersion=key.version, withdraw=withdraw, until=until, scratch=scratch)
         cursor.ready = cursor.withdraw
         dataset = tools.records.update_dataset(dataset, job.run, fetch=cursor.stored())
     if cursor.ready:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from heapq import merge
 from itertools import batched
 from typing import Any, Protocol
 from zlib import crc32
@@ -25,6 +26,7 @@ from gjeldsbro.domain.dataset_index import (
     KEY_SIZE,
     PENDING_ROW_SIZE,
     Kind,
+    blocks,
     compare,
     place_of,
     rows,
@@ -58,6 +60,11 @@ RESERVE_SECONDS = 120
 FULL_DAYS = 7
 """A dataset is written in full at least this often (decision 5: a scrub, and the recovery path)."""
 
+SEGMENTS = 64
+"""Parts of the register in which a load from scratch looks for what is there."""
+
+SEGMENTS_AT_ONCE = 8
+
 _FOREVER = "9999-12-31T23:59:59.9999999Z"
 _STEPS_AT_ONCE = 4096
 
@@ -73,6 +80,12 @@ class RegisterWriter(Protocol):
 
     def delete_dataset_items(self, institution: str, provider: str, customer_keys: Iterable[bytes]) -> int:
         """Delete customers' items, whether they exist or not; how many keys were given."""
+        ...
+
+    def dataset_keys(
+        self, institution: str, provider: str, segments: Iterable[int], of: int
+    ) -> list[list[tuple[str, bytes]]]:
+        """Of each of these segments ``of`` all: (key version, customer key) of the items of a dataset."""
         ...
 
     def delete_superseded_pushes(self, institution: str, provider: str, cover: str) -> int:
@@ -163,6 +176,8 @@ class _Load:
         withdraw = bool(self.cursor["withdraw"])
         if withdraw and not self.may_withdraw():
             return True
+        if self.cursor.get("scratch") and not self.find():
+            return False
         if not self.bring_in(None if withdraw else self.job.dataset_key):
             return False
         return self.withdraw() if withdraw else self.commit()
@@ -188,6 +203,51 @@ class _Load:
 
     def update(self, **changes: Any) -> None:
         self.dataset = self.tools.records.update_dataset(self.dataset, self.job.run, **changes)
+
+    # From scratch
+
+    def find(self) -> bool:
+        """Find what the register holds of the dataset; False when the time is up before.
+
+        Each segment's keys are stored in a file of index rows, with the key's version in place of the digest.
+        """
+        found = list(self.cursor.get("found", ()))
+        began_at = len(found)
+        while len(found) < SEGMENTS:
+            if len(found) > began_at and self.tools.remaining() < RESERVE_SECONDS:
+                return False
+            assert self.dataset.lease is not None
+            segments = range(len(found), min(len(found) + SEGMENTS_AT_ONCE, SEGMENTS))
+            register = self.tools.register(self.version)
+            keys = register.dataset_keys(self.job.institution, self.job.provider, segments, SEGMENTS)
+            versions = set(self.cursor.get("versions", ()))
+            for segment, there in zip(segments, keys, strict=True):
+                file = f"{self.job.pending_folder}{self.job.run}-found-{segment}-{self.dataset.lease.token}.keys"
+                self.tools.objects.put(file, b"".join(sorted(key + _padded(version) for version, key in there)))
+                found.append(file)
+                versions |= {version for version, _ in there}
+            self.update(fetch={**self.cursor, "found": found, "versions": sorted(versions)})
+        return True
+
+    def found(self, version: str) -> Iterator[bytes]:
+        """What was found under a version of the hash key, as index rows in key order."""
+        of, last = _padded(version), b""
+        for row in merge(*(self.stored(file, INDEX_ROW_SIZE) for file in self.cursor["found"])):
+            if row[KEY_SIZE:] == of and row != last:  # a segment's customer may come twice where segments are not kept
+                last = row
+                yield row
+
+    def others(self, name: str) -> list[dict[str, Any]]:
+        """What was found under other versions of the hash key, as something to delete after the commit."""
+        retired = []
+        for version in self.cursor["versions"]:
+            if version != self.version:
+                file = f"{self.job.pending_folder}{name}-under-{version}.keys"
+                with self.tools.objects.writer(file) as writer:
+                    for block in blocks(self.found(version)):
+                        writer.write(block)
+                retired.append(_retired(version, file))
+        return retired
 
     # From the rows to the register
 
@@ -227,11 +287,12 @@ class _Load:
         job, dataset, objects = self.job, self.dataset, self.tools.objects
         assert dataset.lease is not None
         name = f"{job.run}-{dataset.lease.token}"
-        full = self.moves or self.is_full()
+        scratch = bool(self.cursor.get("scratch"))
+        full = self.moves or scratch or self.is_full()
         steps = compare(
-            self.stored(None if self.moves else dataset.index, INDEX_ROW_SIZE),
+            self.stored(None if self.moves or scratch else dataset.index, INDEX_ROW_SIZE),
             self.stored(dataset_key, DATASET_ROW_SIZE),
-            self.stored(self.pending, PENDING_ROW_SIZE),
+            self.found(self.version) if scratch else self.stored(self.pending, PENDING_ROW_SIZE),
             full=full,
         )
         counts = dict.fromkeys((kind.value for kind in Kind), 0)
@@ -246,14 +307,15 @@ class _Load:
                 for step in some:
                     counts[step.kind.value] += 1
         counts["pending"] = size // PENDING_ROW_SIZE
+        retired = self.others(name) if scratch else self.given_up()
         found = _stored(job, objects)
         cursor = {**self.cursor, "phase": job.run, "index": index_key, "position": 0, "counts": counts, "full": full}
         if self.moves:
-            given_up = self.rekeyed() if self.pending is None else []
             rekey = {"version": self.version, "pending": pending_key} if size else None
-            self.update(rekey=rekey, retired=[*(dataset.retired or []), *given_up] or None, fetch=cursor)
+            self.update(rekey=rekey, retired=retired or None, fetch=cursor)
         else:
-            self.update(pending=pending_key if size else None, key_version=self.version, fetch=cursor)
+            found_others = {"rekey": None, "retired": retired or None} if scratch else {}
+            self.update(pending=pending_key if size else None, key_version=self.version, fetch=cursor, **found_others)
         _sweep(found, self.dataset, objects)
 
     def is_full(self) -> bool:
@@ -291,12 +353,12 @@ class _Load:
         kind = cursor.get("kind", "loans")  # a fetch that began before there was a choice has none
         pages = cursor["pages"] if kind == "loans" else 1
         result = self.loaded(now, dataset=kind, asOf=as_of, pages=pages, bytes=cursor["received"])
-        superseded = [key for key in (dataset.index, dataset.pending) if key is not None]
         retired = list(dataset.retired or [])
-        if self.moves:
+        if self.moves and not cursor.get("scratch"):  # which found by itself what lies under other versions
             assert dataset.key_version is not None
+            superseded = [key for key in (dataset.index, dataset.pending) if key is not None]
             retired += [_retired(dataset.key_version, file) for file in superseded]
-            superseded = [] if self.pending is None else [self.pending]
+        found = _stored(self.job, self.tools.objects)
         self.update(
             run=self.job.run,
             index=cursor.get("index") or f"{self.job.index_folder}{self.job.run}.idx",  # as it was named before
@@ -313,7 +375,7 @@ class _Load:
             last_run=result,
             **({} if retired else {"lease": released(dataset.lease, now)}),
         )
-        self.tools.objects.delete(superseded)
+        _sweep(found, self.dataset, self.tools.objects)
         _finish(self.job, self.dataset, self.tools)
         if not retired:
             return True
@@ -342,6 +404,10 @@ class _Load:
             self.update(retired=others or None)
             self.tools.objects.delete([first["file"]])
         return True
+
+    def given_up(self) -> list[dict[str, Any]]:
+        """What is to be deleted after the commit, when this load moves the dataset to another version."""
+        return [*(self.dataset.retired or []), *(self.rekeyed() if self.pending is None else [])]
 
     def rekeyed(self) -> list[dict[str, Any]]:
         """What a load under another version wrote and never committed, as something to delete."""
@@ -422,6 +488,10 @@ class _Load:
                 break
         logger.info("NIGHT_DATASET_WITHDRAWN", extra={"dataset": job.subject})
         return True
+
+
+def _padded(version: str) -> bytes:
+    return version.encode().ljust(INDEX_ROW_SIZE - KEY_SIZE, b" ")
 
 
 def _all_taken(institution: Institution, run: str, records: NightRecords) -> bool:

@@ -29,7 +29,8 @@ def plan_night(
 ) -> dict[str, Any]:
     """Write the manifest of a run and return where it is.
 
-    ``request`` may name one ``institution`` and switch the ``hold`` off (a release). Institutions that are fetched from
+    ``request`` may name one ``institution``, switch the ``hold`` off (a release), and have the loads trust nothing that
+    was stored of earlier ones (``fromScratch``). Institutions that are fetched from
     the same server come in one item of the manifest, so that the load on a server is bounded (design decision 13). An
     ended provider's dataset, and all of an ended institution, are planned to be withdrawn.
     """
@@ -37,14 +38,17 @@ def plan_night(
         raise ConfigurationError("a run's name has up to 80 letters, digits, dots, hyphens and underscores")
     hold = request.get("hold", True)
     wanted = request.get("institution")
-    if not isinstance(hold, bool):
-        raise ConfigurationError("hold is true or false")
+    scratch = request.get("fromScratch", False)
+    if not isinstance(hold, bool) or not isinstance(scratch, bool):
+        raise ConfigurationError("hold and fromScratch are true or false")
     institutions = records.institutions()
     if wanted is not None:
         institutions = [institution for institution in institutions if institution.institution == wanted]
         if not institutions:
             raise ConfigurationError("there is no such institution")
-    plans = {institution.institution: _plan(run, institution, hold=hold) for institution in institutions}
+    plans = {
+        institution.institution: _plan(run, institution, hold=hold, scratch=scratch) for institution in institutions
+    }
     groups = [
         {"run": run, "institutions": [plans[institution.institution] for institution in group]}
         for together in _by_server(
@@ -62,7 +66,7 @@ def plan_night(
     return {"run": run, "bucket": objects.bucket, "manifestKey": manifest_key(run), "institutions": count}
 
 
-def _plan(run: str, institution: Institution, *, hold: bool) -> dict[str, Any]:
+def _plan(run: str, institution: Institution, *, hold: bool, scratch: bool) -> dict[str, Any]:
     datasets = []
     for provider in institution.providers:
         withdrawn = provider.ended or institution.ended
@@ -73,6 +77,7 @@ def _plan(run: str, institution: Institution, *, hold: bool) -> dict[str, Any]:
                     "institution": institution.institution,
                     "provider": provider.provider,
                     "action": "withdraw" if withdrawn else "fetch",
+                    **({"fromScratch": True} if scratch else {}),
                 },
             )
     return {"run": run, "institution": institution.institution, "hold": hold, "datasets": datasets}
