@@ -50,7 +50,7 @@ def show(result: Result, *, as_json: bool) -> None:
             table.add_row(*(_cell(value) for value in row))
         console.print(table)
     for line in result.lines:
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _cell(value: Any) -> str:

@@ -66,9 +66,9 @@ def log(stack: Stack, arguments: argparse.Namespace) -> Result:
     )
     found = [_entry(event["message"]) for page in pages for event in page["events"]]
     entries = [entry for entry in found if "message" in entry]  # not the runtime's own lines about each invocation
-    rows = [(*(entry.get(name) for name in _LINE_PARTS), _rest(entry)) for entry in entries]
-    title = f"{arguments.function}, the last {arguments.minutes} minutes"
-    return Result({"log": entries}, [Shown(title, ("At", "Level", "Event", "Details"), rows)])
+    lines = [" ".join([*(str(entry.get(name, "-")) for name in _LINE_PARTS), _rest(entry)]) for entry in entries]
+    title = f"{arguments.function}, the last {arguments.minutes} minutes: {len(entries)} lines"
+    return Result({"log": entries}, lines=[title, *lines])
 
 
 def _entry(line: str) -> dict[str, Any]:
@@ -80,4 +80,4 @@ def _entry(line: str) -> dict[str, Any]:
 
 
 def _rest(entry: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in entry.items() if name not in _LEFT_OUT and value is not None)
+    return " ".join(f"{name}={value}" for name, value in entry.items() if name not in _LEFT_OUT and value is not None)
