@@ -258,7 +258,7 @@ def test_a_provider_that_was_set_up_again_meanwhile_is_not_withdrawn() -> None:
 
 
 def test_a_withdrawal_that_dies_anywhere_is_completed_the_next_night() -> None:
-    """The record goes last but one, the provider's entry last: whatever is left is planned again."""
+    """The files go first, then the record, then the provider's entry: whatever is left is planned again."""
     for writes in range(1, 200):
         world = World()
         world.serve(some(5))
@@ -287,6 +287,47 @@ def test_a_withdrawal_that_dies_anywhere_is_completed_the_next_night() -> None:
         if not died:
             break
     assert writes > 10
+
+
+def test_no_file_outlives_the_record_that_points_to_it() -> None:
+    """A withdrawal that dies anywhere, and a provider that only pushes from then on: nobody looks for files again."""
+    for writes in range(1, 200):
+        world = World()
+        world.serve(some(5))
+        world.night("n1")
+        world.records.of[FI] = replace(world.records.of[FI], ended=True)
+        world.fetch("n2", action="withdraw")
+        world.judge("n2")
+        world.mortality.writes, world.mortality.last = 0, writes
+        try:
+            world.load("n2")
+        except DiedError:
+            died = True
+        else:
+            died = False
+        world.mortality.last = None
+        if not world.records.held:
+            assert not list(world.objects.keys("index/"))
+            assert not list(world.objects.keys("pending/"))
+        if not died:
+            break
+    assert writes > 10
+
+
+def test_a_provider_that_another_run_has_withdrawn_leaves_no_record() -> None:
+    """`institution remove` starts a run of its own beside the night: nobody would ever look for such a record again."""
+    world = World()
+    world.serve(some(5))
+    world.night("n1")
+    world.records.of[FI] = replace(world.records.of[FI], ended=True)
+    planned = world.plan("n2")
+    world.night("removal", days=0)
+    assert world.records.of == {}
+    for institution in planned:
+        for dataset in institution["datasets"]:
+            world.fetch("n2", dataset["provider"], dataset["action"])
+    assert world.records.held == {}
+    assert world.outcome("n2")["reason"] == "another run has withdrawn it"
 
 
 # Failures and the report

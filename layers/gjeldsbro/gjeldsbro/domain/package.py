@@ -9,6 +9,7 @@ made when their lengths and check sums are known. The whole is one gzip member (
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -131,13 +132,9 @@ def combine_crc32(first: int, second: int, second_size: int) -> int:
     Appending n zero bytes to a string changes its CRC by a linear map over GF(2), whose powers of two are found by
     squaring a 32 by 32 bit matrix; the CRC of the second string is then added (that is, xor-ed).
     """
-    power = _ONE_ZERO_BYTE
-    while second_size:
-        if second_size & 1:
-            first = _apply(power, first)
-        second_size >>= 1
-        if second_size:
-            power = tuple(_apply(power, column) for column in power)
+    for power in range(second_size.bit_length()):
+        if second_size >> power & 1:
+            first = _apply(_zero_bytes(power), first)
     return first ^ second
 
 
@@ -151,7 +148,12 @@ def _apply(matrix: tuple[int, ...], vector: int) -> int:
     return total
 
 
-def _one_zero_byte() -> tuple[int, ...]:
+@lru_cache(maxsize=None)
+def _zero_bytes(power: int) -> tuple[int, ...]:
+    """The matrix that appends 2 to that power zero bytes."""
+    if power:
+        half = _zero_bytes(power - 1)
+        return tuple(_apply(half, column) for column in half)
     columns = []
     for bit in range(32):
         value = 1 << bit
@@ -159,9 +161,6 @@ def _one_zero_byte() -> tuple[int, ...]:
             value = value >> 1 ^ 0xEDB88320 if value & 1 else value >> 1  # the reflected polynomial of RFC 1952
         columns.append(value)
     return tuple(columns)
-
-
-_ONE_ZERO_BYTE = _one_zero_byte()
 
 
 def _deflate(plain: bytes, flush: int) -> tuple[bytes, Slice]:

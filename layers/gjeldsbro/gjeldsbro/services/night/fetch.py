@@ -139,6 +139,11 @@ def fetch_pages(job: Job, action: str, tools: Fetcher, *, scratch: bool = False)
     busy because another run works on it. Raises InstitutionUnavailableError, or ConfigurationError when the provider is
     not set up for datasets any more.
     """
+    if action == "withdraw" and not _is_known(job, tools):
+        now = tools.clock()
+        result = outcome(job, "unchanged", now, reason="another run has withdrawn it")
+        tools.records.put_outcome(job.run, job.subject, result, now)
+        return True
     with ExitStack() as stack:
         try:
             dataset = stack.enter_context(leased(job, tools.records, tools.clock))
@@ -382,6 +387,12 @@ def _provider(job: Job, tools: Fetcher) -> Provider:
     if provider is None or provider.ended or not provider.delivers_datasets:
         raise ConfigurationError("the provider is no longer set up to deliver datasets")
     return provider
+
+
+def _is_known(job: Job, tools: Fetcher) -> bool:
+    """Whether the institution still has the provider, ended or not: without, nobody would look for its record again."""
+    institution = tools.records.institution(job.institution)
+    return institution is not None and institution.provider(job.provider) is not None
 
 
 def number_of_pages(header: str | None, page: int) -> int | None:

@@ -476,9 +476,11 @@ class _Load:
             return True
         records.put_outcome(job.run, job.subject, result, now)
         found = [*_stored(job, objects), *objects.keys(job.folder)]
-        # The record first: one that points to a file which is gone could not be withdrawn any more.
-        records.remove_dataset(self.dataset, job.run)
+        # The record goes last, for only whoever finds one looks for files; and it lets go of them before they go, for
+        # one that points to a file which is gone could not be withdrawn any more.
+        self.update(index=None, pending=None)
         objects.delete(found)
+        records.remove_dataset(self.dataset, job.run)
         for _ in range(3):
             institution = records.institution(job.institution)
             provider = None if institution is None else institution.provider(job.provider)
