@@ -503,3 +503,10 @@ def test_what_was_not_handed_over(runbook, bank) -> None:
         entry.see("StoreUnavailableError")
         entry.act(number)
     runbook("NoticesNotTaken").see()
+
+
+def test_a_message_that_was_not_sent(runbook, bank) -> None:
+    """The reports of the last runs say what it would have said."""
+    bank.night()
+    bank.export()
+    runbook("NotificationsFailed").see("report_night", "report_export")

@@ -19,6 +19,7 @@ EVENTS = {
     "PackagesDelivered",
     "PackagesNotDelivered",
     "RevocationListsOld",
+    "NotificationsFailed",
 }
 """What functions measure when something has happened; tests/integration/test_figures.py sees that they do."""
 
@@ -135,7 +136,7 @@ def test_what_is_measured_by_the_clock_is_missed_when_it_is_not() -> None:
 def test_every_gauge_and_every_failure_has_an_alarm() -> None:
     """Nothing is measured that nobody is told of."""
     told = {found["MetricName"] for found in map(alarm, ALARMS)}
-    assert {*GAUGES, "DatasetsNotLoaded", "PackagesNotDelivered", "RevocationListsOld"} <= told
+    assert {*GAUGES, "DatasetsNotLoaded", "PackagesNotDelivered", "RevocationListsOld", "NotificationsFailed"} <= told
     failing = {
         dimension["Value"]
         for found in map(alarm, ALARMS)
