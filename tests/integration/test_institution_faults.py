@@ -24,8 +24,9 @@ import boto3
 import pytest
 from tests.cloudformation import ROOT
 from tests.integration.conftest import stores
-from tests.integration.machines import Context, Machine
+from tests.integration.machines import Context, Handler, Machine
 from tests.integration.raw_server import Pair, RawServer, answer, authority
+from tests.register_reader import Loans, everything_shown
 from tests.unit.night_world import customer_json, page_json, people
 
 from gjeldsbro.adapters import aws as aws_clients
@@ -35,8 +36,6 @@ from gjeldsbro.adapters.institution_http import BodyLimits
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.adapters.register import Register
 from gjeldsbro.adapters.secrets import Secrets
-from gjeldsbro.domain.register import merge
-from gjeldsbro.services.customer_lookup import dataset_times, items_of_many
 from gjeldsbro.services.ports import Institution, Provider
 from gjeldsbro_population.identity import organisation_number
 from gjeldsbro_simulator import ServedDataset, Simulator, Tls
@@ -48,9 +47,6 @@ TRIES = 4
 
 FEW, MANY = 6, 120
 """Customers: too few for a shrink to be judged, and enough."""
-
-Loans = dict[tuple[str, str], int]
-"""What the register shows of one institution: (customerID, accountID) to balance."""
 
 
 class Story(NamedTuple):
@@ -274,8 +270,9 @@ class World:
                 return super().fetch_page(provider, institution, page, seconds)
 
         handlers = self.machine._handlers
+        monkeypatch.setitem(inspect.unwrap(handlers["fetch_pages"]).__globals__, "InstitutionClient", Client)
+        handlers |= {name: _one_at_a_time(handler) for name, handler in handlers.items()}
         fetch, load = handlers["fetch_pages"], handlers["load_dataset"]
-        monkeypatch.setitem(inspect.unwrap(fetch).__globals__, "InstitutionClient", Client)
 
         def fetch_pages(event: dict[str, Any], context: Context) -> dict[str, Any]:
             try:
@@ -304,7 +301,8 @@ class World:
         done = self.machine.run(f"night-{number}")
         assert done["status"] == "SUCCEEDED", done
         store = DataStore(self.environment["DATA_BUCKET"], aws_clients.s3())
-        report = store.get_json(done["output"]["reportKey"])
+        reports = DataStore(self.environment["REPORT_BUCKET"], aws_clients.s3())
+        report = reports.get_json(done["output"]["reportKey"])
         outcomes = {found["institution"]: found for found in report["datasets"]}
         requests = Counter({name: len(server.requests) for name, server in self.servers.items()})
         requests.subtract(before)
@@ -321,14 +319,8 @@ class World:
         """What a reader sees of everybody, per institution."""
         hash_keys = Secrets(aws_clients.secretsmanager()).hash_keys("hash-key")
         register = Register(self.environment["REGISTER_TABLE"], aws_clients.dynamodb(), hash_keys)
-        datasets = self.partners.datasets()
-        times = dataset_times(self.partners.institutions(), datasets)
-        found: dict[str, Loans] = {name: {} for name in self.sizes}
-        everybody = people(MANY)
-        for person, items in zip(everybody, items_of_many(everybody, register, datasets), strict=True):
-            for institution, loans in merge(items, times).loans.items():
-                found[institution] |= {(person, loan.loan.account_id): loan.loan.balance for loan in loans}
-        return found
+        shown = everything_shown(register, self.partners, people(MANY))
+        return {institution: shown.get(institution, {}) for institution in self.sizes}
 
     def misbehave(self) -> None:
         """Have each do what its story says."""
@@ -379,6 +371,19 @@ class World:
         return urls
 
 
+_INVOCATIONS = threading.Lock()
+
+
+def _one_at_a_time(handler: Handler) -> Handler:
+    """As in Lambda, where no process has two invocations at once: neither our logger nor moto knows of threads."""
+
+    def run(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        with _INVOCATIONS:
+            return handler(event, context)
+
+    return run
+
+
 def put_certificate(environment: dict[str, str], certificate: str, key: str) -> None:
     """Store our client certificate as ``gjeldsbro certificate put`` does."""
     text = json.dumps({"certificate": certificate, "privateKey": key})
@@ -407,13 +412,15 @@ def test_a_fault_of_an_institution(nights: Nights, story: Story) -> None:
     """The register is right, the report says why in words, and the next good night mends it."""
     number = nights.institutions[story.fault]
     night = nights.second
-    assert nights.first.outcomes[number]["status"] == "loaded"
+    well = nights.first.outcomes[number]
+    assert (well["status"], well.get("reason")) == ("loaded", None)
     assert nights.first.shown[number] == nights.first.model[number]
     told = night.outcomes[number]
     assert (told["status"], told.get("reason")) == (story.status, story.reason)
     expected = {"yesterday": nights.first.model, "tonight": night.model, "nothing": {number: {}}}[story.shows]
     assert night.shown[number] == expected[number]
-    assert nights.third.outcomes[number]["status"] == "loaded"
+    well = nights.third.outcomes[number]
+    assert (well["status"], well.get("reason")) == ("loaded", None)
     assert nights.third.shown[number] == nights.third.model[number]
     if story.status == "failed":
         assert night.tries[number] >= TRIES  # moto counts tries across datasets at times, and then makes one more
