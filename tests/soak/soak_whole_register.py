@@ -13,12 +13,9 @@ from tests.unit import export_world, night_world
 from tests.unit.test_whole_register import tell_stories
 
 from gjeldsbro.domain import register as rules
-from gjeldsbro.domain.register import in_force
-from gjeldsbro.errors import DatasetBusyError
 from gjeldsbro.services import push
-from gjeldsbro.services.customer_lookup import key_versions
 from gjeldsbro.services.export import deliver
-from gjeldsbro.services.export.loans import PackageLoans, _Known
+from gjeldsbro.services.export.loans import PackageLoans
 from gjeldsbro.services.night import judge, leases, load, report
 
 EXAMPLES = 4000
@@ -78,18 +75,6 @@ def leases_are_ignored() -> Any:
     """A run works on a dataset although another one does."""
     right = leases.taken
     return replaced(night_world, "taken", lambda held, run, now, seconds: right(None, run, now, seconds))
-
-
-def invocations_are_not_fenced() -> Any:
-    """An invocation that was given up still changes the record."""
-
-    def mine(self: Any, dataset: Any, run: str) -> Any:
-        current = self.dataset(dataset.institution, dataset.provider)
-        if current.lease is None or current.lease.run != run:
-            raise DatasetBusyError
-        return current
-
-    return replaced(night_world.MemoryRecords, "_mine", mine)
 
 
 def all_pushes_go_with_a_commit() -> Any:
@@ -165,11 +150,6 @@ def deliveries_are_not_claimed() -> Any:
     )
 
 
-def publishing_is_not_announced() -> Any:
-    """Two runs may give their packages the name at once."""
-    return replaced(export_world.MemoryPartners, "start_publishing", lambda *_: True)
-
-
 def slices_hold_what_is_owed_elsewhere() -> Any:
     """A customer's loans end up with the next one."""
     right = PackageLoans.read
@@ -178,24 +158,11 @@ def slices_hold_what_is_owed_elsewhere() -> Any:
     )
 
 
-def packages_read_items_before_times() -> Any:
-    """A commit between the two shows what never was."""
-
-    def read(self: PackageLoans, customers: Any) -> Any:
-        stored = self.register.items_of_many(customers)
-        institutions, times = self.partners.institutions(), self.partners.dataset_times()
-        items = [in_force(found, key_versions(times)) for found in stored]
-        return _Known(customers, institutions, times, items)
-
-    return replaced(PackageLoans, "_read", read)
-
-
 PLANTED = [
     left_over_keys_are_forgotten,
     the_list_is_not_pointed_to,
     the_commit_comes_first,
     leases_are_ignored,
-    invocations_are_not_fenced,
     all_pushes_go_with_a_commit,
     a_cover_is_the_newest_dataset,
     a_dataset_speaks_for_its_fetch,
@@ -208,9 +175,7 @@ PLANTED = [
     a_push_is_taken_from_anybody,
     packages_are_not_compared,
     deliveries_are_not_claimed,
-    publishing_is_not_announced,
     slices_hold_what_is_owed_elsewhere,
-    packages_read_items_before_times,
 ]
 
 

@@ -225,6 +225,22 @@ class WholeRegister(RuleBasedStateMachine):
 
     # Into each other
 
+    @precondition(lambda self: len(self.open) < 3)
+    @rule(only=st.none() | banks, budget=st.integers(1, 60), offsets=skews, hurried=st.booleans())
+    def begin_load(self, only: str | None, budget: int, offsets: list[int], hurried: bool) -> None:
+        """A night begins, and stops in the middle of a load."""
+        run = self._night({}, "fresh", 1, only, False, offsets, hurried=hurried)
+        run.reach("load")
+        self._begin(run, budget)
+
+    @precondition(lambda self: len(self.open) < 3)
+    @rule(step=st.sampled_from(("build", "deliver")), budget=st.integers(1, 40), again=st.booleans())
+    def begin_delivery(self, step: str, budget: int, again: bool) -> None:
+        """An export begins, and stops when it builds or delivers."""
+        run = self._export(None, again=again, hurried=False)
+        run.reach(step)
+        self._begin(run, budget)
+
     @precondition(lambda self: self.open)
     @rule(number=st.integers(0, 2), budget=pauses)
     def go_on(self, number: int, budget: int) -> None:
@@ -374,6 +390,7 @@ class WholeRegister(RuleBasedStateMachine):
         return Execution(self.world, run, self.world.night_machine(run, request), offsets, hurried=hurried)
 
     def _export(self, receiver: str | None, *, again: bool, hurried: bool) -> Execution:
+        self._pass(timedelta(seconds=1))  # so that no two packages are the same by chance
         self.runs += 1
         run = f"e{self.runs}"
         request = {} if receiver is None else {"receiver": receiver}

@@ -215,6 +215,7 @@ class Task:
     kills: int = 1
     subject: tuple[str, str] | None = None
     withdraws: bool = False
+    step: str = ""
 
 
 Machine = Generator[Task, tuple[Any, dict[str, str] | None]]
@@ -242,6 +243,11 @@ class Execution:
             budget -= max(1, self.invocation.step(budget))
             if self.invocation.done:
                 self._ended()
+
+    def reach(self, step: str) -> None:
+        """Go on until such a step begins, or to the end."""
+        while not self.done and self._task.step != step:
+            self.step(1)
 
     def finish(self) -> None:
         """Go on to the end."""
@@ -847,7 +853,7 @@ class WholeWorld(World):
                 for step in judged[steps]:
                     job = Job(run, name, step["provider"])
                     work = partial(self._load, job)
-                    task = Task(run, work, subject=(name, job.provider), withdraws=withdraws)
+                    task = Task(run, work, subject=(name, job.provider), withdraws=withdraws, step="load")
                     yield from self._to_the_end(task, step)
         _, failed = yield Task(run, partial(self.report, run), kills=6)
         if not failed:
@@ -918,7 +924,7 @@ class WholeWorld(World):
 
     def _to_the_end_of_export(self, run: str, call: Callable[[], Any], item: dict[str, Any]) -> Machine:
         for _ in range(100):
-            complete, failed = yield Task(run, call)
+            complete, failed = yield Task(run, call, step="build" if "batch" in item else "deliver")
             if failed:
                 yield self._record(run, item, failed, "export")
             if failed or complete:
