@@ -215,7 +215,7 @@ def _short(value: float, form: Callable[[Any], str]) -> str:
         if value >= limit:
             divided = value / (1e3 if unit == "k" else limit)
             return f"{divided:.2f}".rstrip("0").rstrip(".")[:5] + f"\N{NARROW NO-BREAK SPACE}{unit}"
-    return f"{value:g}"
+    return f"{value:.0f}" if value >= 10 else f"{value:g}"
 
 
 def _ticks(places: Sequence[float], names: Sequence[str]) -> tuple[Label, ...]:
