@@ -6,9 +6,9 @@ A call is one use of a client's method, with all the tries that the client itsel
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Lock, Thread
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import botocore.endpoint
 import pytest
@@ -25,6 +25,7 @@ JSON_ERRORS = {
     "away": (503, "ServiceUnavailable"),
 }
 XML_ERRORS = {
+    "forgotten": (404, "NoSuchUpload"),
     "throttled": (503, "SlowDown"),
     "over capacity": (400, "RequestTimeout"),
     "failing": (500, "InternalError"),
@@ -56,13 +57,14 @@ Fault = Callable[[Call, AWSPreparedRequest, Answer], AWSResponse]
 class AwsFaults:
     """Stands between our clients and moto. ``fault`` is asked about each try; None: all goes well."""
 
+    monkeypatch: pytest.MonkeyPatch
     fault: Fault | None = None
     calls: list[Call] = field(default_factory=list)
     _numbers: dict[str, int] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
     counting: bool = True
 
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> "AwsFaults":
+    def install(self) -> Self:
         """From here to the end of the test. Nothing waits between tries, and nothing runs beside anything else."""
         original = BotocoreStubber.__call__
 
@@ -78,10 +80,10 @@ class AwsFaults:
 
             return answer() if self.fault is None else self.fault(call, request, answer)
 
-        monkeypatch.setattr(BotocoreStubber, "__call__", send)
-        monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
-        monkeypatch.setattr(register, "_MAX_WAIT", 0.0)
-        monkeypatch.setattr(register, "_in_parallel", map)
+        self.monkeypatch.setattr(BotocoreStubber, "__call__", send)
+        self.monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
+        self.monkeypatch.setattr(register, "_MAX_WAIT", 0.0)
+        self.monkeypatch.setattr(register, "_in_parallel", map)
         return self
 
     def forget(self) -> None:
@@ -89,6 +91,21 @@ class AwsFaults:
         self.fault = None
         self.calls.clear()
         self._numbers.clear()
+
+    def elsewhere[R](self, work: Callable[[], R]) -> R:
+        """What another process does meanwhile: it is not counted, goes well, and is not of the function at work."""
+        found: list[R] = []
+        self.counting = False
+        thread = Thread(target=lambda: found.append(work()))
+        thread.start()
+        thread.join()
+        self.counting = True
+        return found[0]
+
+    def revive(self) -> None:
+        """Whoever calls next is another function than the one that died."""
+        if isinstance(self.fault, Death):
+            self.fault.dead = False
 
     @property
     def count(self) -> int:

@@ -9,9 +9,13 @@ by night, computed by hand.
 """
 
 import gzip
+import inspect
 import json
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import _lru_cache_wrapper
 from typing import Any
 
 import boto3
@@ -19,25 +23,28 @@ import pytest
 from tests.executions import Execution, TaskError, definition_of
 from tests.integration.aws_faults import KilledError
 from tests.integration.machines import Context, Handler, handler_of
-from tests.register_reader import loans_shown
 from tests.unit.export_world import MemoryFolder
 from tests.unit.night_world import ASK, customer_json, list_json, page_json, people
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters import receiver_client
+from gjeldsbro.adapters.aws import to_item
 from gjeldsbro.adapters.customer_client import CustomerClient
 from gjeldsbro.adapters.data_store import DataStore
 from gjeldsbro.adapters.institution_client import InstitutionClient
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.adapters.register import Register
-from gjeldsbro.adapters.secrets import Secrets
+from gjeldsbro.adapters.secrets import ReceiverSecret, Secrets
 from gjeldsbro.domain.customer_keys import HashKeys
 from gjeldsbro.domain.loans import RepaymentLoan
-from gjeldsbro.domain.register import PushItem
+from gjeldsbro.domain.quarter import Quarter
+from gjeldsbro.domain.register import PushItem, merge
+from gjeldsbro.errors import ReceiverRefusedError
+from gjeldsbro.services.customer_lookup import dataset_times, items_of_many
 from gjeldsbro.services.export import loans, read_lists
 from gjeldsbro.services.night import load
 from gjeldsbro.services.night.ports import FetchedPage
-from gjeldsbro.services.ports import Institution, Provider, Receiver
+from gjeldsbro.services.ports import Dataset, Institution, Provider, Receiver
 
 P = people(12)
 GOOD, REFUSED, LISTED, MOVED = "920013015", "985815534", "974760673", "983544622"
@@ -49,10 +56,11 @@ NOON_1, NOON_2 = "2026-10-05T12:00:00.0000000Z", "2026-10-06T12:00:00.0000000Z"
 Shown = dict[str, dict[str, int]]
 """Who owes what: customer to institution to balance; ASK: the register only knows the customer."""
 
-SHOWN: dict[int, Shown] = {
+SHOWN: dict[int, Shown] = {  # after each night and the day that follows it
     1: {
         **{customer: {GOOD: 100} for customer in P[:6]},
         P[1]: {GOOD: 150},  # pushed at noon
+        P[4]: {GOOD: 444},  # pushed at noon of the second day
         P[7]: {REFUSED: 100},
         P[8]: {LISTED: ASK},
         P[9]: {LISTED: ASK},
@@ -63,7 +71,7 @@ SHOWN: dict[int, Shown] = {
         **{customer: {GOOD: 100} for customer in P[1:6]},
         P[2]: {GOOD: 111},
         P[3]: {GOOD: 100, MOVED: 310},
-        P[4]: {GOOD: 444},  # pushed at noon of the second day
+        P[4]: {GOOD: 444},
         P[6]: {GOOD: 500},
         P[7]: {REFUSED: 100},
         P[9]: {LISTED: ASK},
@@ -92,18 +100,26 @@ class Story:
         self.served: dict[tuple[str, str], list[bytes]] = {}
         self.lists: dict[str, bytes] = {}
         self.seconds = 900.0
+        self.processes_stay = True
+        """Else every call begins in a new process."""
+        self.at_work = ""
+        """The institution of the function that is at work."""
+        self._modules: dict[str, Handler] = {}
         self.handlers: dict[str, Handler] = {}
         self.calls: list[tuple[str, dict[str, Any], Any]] = []
+        self.revive: Callable[[], object] = lambda: None
+        """Called when a function was killed: the next one lives."""
         monkeypatch.setattr(InstitutionClient, "fetch_page", self._fetch_page)
         monkeypatch.setattr(InstitutionClient, "fetch_customers", self._fetch_customers)
         monkeypatch.setattr(CustomerClient, "ask", self._ask)
-        monkeypatch.setattr(receiver_client, "connect", lambda receiver, *_: self.folder.connect(receiver))
+        monkeypatch.setattr(receiver_client, "connect", self._connect)
         monkeypatch.setattr(load, "STRIDE", 3)
         monkeypatch.setattr(read_lists, "BATCH_SIZE", 2)
         monkeypatch.setattr(read_lists, "PIECE_SIZE", 32)
         monkeypatch.setattr(loans, "ASKED_TOGETHER", 1)
-        boto3.client("secretsmanager").create_secret(Name="receiver", SecretString=json.dumps({"password": "x"}))
-        self.forget_processes()
+        self.login: dict[str, str] = {"password": "first"}
+        """What the receiver's server lets in."""
+        boto3.client("secretsmanager").create_secret(Name="receiver", SecretString=json.dumps(self.login))
 
     # The stores
 
@@ -127,9 +143,12 @@ class Story:
         """The RegisterTable."""
         return Register(self.environment["REGISTER_TABLE"], aws_clients.dynamodb(), self.hash_keys)
 
-    def forget_processes(self) -> None:
-        """As if every function began in a new process: nothing is cached of secrets."""
-        self._modules: dict[str, Handler] = {}
+    def forget_processes(self, *functions: str) -> None:
+        """As if these functions, or all, began in a new process: nothing is cached of secrets."""
+        for function in functions or tuple(self._modules):
+            for value in inspect.unwrap(self._modules[function]).__globals__.values():
+                if isinstance(value, _lru_cache_wrapper):
+                    value.cache_clear()
 
     # The story
 
@@ -203,33 +222,46 @@ class Story:
         """An export from its start to its end; the output."""
         return self.execution("quarterly_export", run).run(request)
 
+    def export_after_pause(self, run: str) -> Any:
+        """An export when whoever gave a package its name is dead for certain (``until`` of its announcement)."""
+        for delivery in self.partners.deliveries(str(Quarter.of(datetime.now(UTC)))).items():
+            self._expire_announcement(*delivery)
+        return self.export(run)
+
     def invoke(self, function: str, event: dict[str, Any]) -> Any:
         """Call a function; one that is killed (``aws_faults.Death``) fails as Lambda says it."""
+        self.at_work = event.get("institution", "")
+        handler = self.handler(function)
+        if not self.processes_stay:
+            self.forget_processes(function)
         try:
-            result = self.handler(function)(event, Context(self.seconds))
+            result = handler(event, Context(self.seconds))
         except KilledError:
-            self._modules.pop(function)
+            self.forget_processes(function)
+            self.revive()
             raise TaskError("Sandbox.Timedout", "the function was ended") from None
         self.calls.append((function, event, result))
         return result
 
     def handler(self, function: str) -> Handler:
         """A function's handler, in a process that stays."""
+        if function in self.handlers:
+            return self.handlers[function]
         if function not in self._modules:
-            self._modules[function] = self.handlers.get(function) or handler_of(function)
+            self._modules[function] = handler_of(function)
         return self._modules[function]
 
     # What must hold
 
     def shown(self) -> Shown:
         """What a reader sees of everybody now."""
-        partners, register = self.partners, self.register
+        datasets = self.partners.datasets()
+        times = dataset_times(self.partners.institutions(), datasets)
         found: Shown = {}
-        for customer in P:
-            loans = loans_shown(register, partners, customer)
-            debts = {institution: current[0].loan.balance for institution, current in loans.items()}
-            (stored,) = register.items_of_many([customer])
-            debts |= {one.item.institution: ASK for one in stored if one.item.institution == LISTED}
+        for customer, items in zip(P, items_of_many(P, self.register, datasets), strict=True):
+            current = merge(items, times).loans
+            debts = {institution: held[0].loan.balance for institution, held in current.items()}
+            debts |= {item.institution: ASK for item in items if item.institution == LISTED}
             if debts:
                 found[customer] = debts
         return found
@@ -246,7 +278,7 @@ class Story:
         assert [provider.provider for provider in moved.providers] == [SUCCESSOR]
         datasets = self.partners.datasets()
         assert len(datasets) == 4
-        assert [dataset for dataset in datasets if dataset.lease or dataset.fetch or dataset.pending] == []
+        assert [dataset for dataset in datasets if is_unfinished(dataset)] == []
         assert not self.left_over()
 
     def left_over(self) -> list[str]:
@@ -277,6 +309,24 @@ class Story:
 
     # Inside
 
+    def _connect(self, receiver: Receiver, secret: ReceiverSecret) -> AbstractContextManager[MemoryFolder]:
+        shown = {"password": secret.password, "privateKey": secret.private_key}
+        if {name: value for name, value in shown.items() if value} != self.login:
+            raise ReceiverRefusedError("LOGIN", "the server refused the login")
+        connection: AbstractContextManager[MemoryFolder] = self.folder.connect(receiver)
+        return connection
+
+    def _expire_announcement(self, subject: str, delivery: dict[str, Any]) -> None:
+        if delivery.get("publishing"):
+            key = to_item({"pk": f"DELIVERY#{Quarter.of(datetime.now(UTC))}", "sk": subject})
+            aws_clients.dynamodb().update_item(
+                TableName=self.environment["PARTNER_TABLE"],
+                Key=key,
+                UpdateExpression="SET publishing.#until = :past",
+                ExpressionAttributeNames={"#until": "until"},
+                ExpressionAttributeValues=to_item({":past": "2026-10-01T00:00:00.0000000Z"}),
+            )
+
     def _serve(self, institution: str, amounts: dict[str, int], at: str, *, provider: str = "", pages: int = 1) -> None:
         provider = provider or f"9908:{institution}"
         customers = [
@@ -304,6 +354,28 @@ def debts_of(shown: Shown, customer: str) -> list[int]:
     held = shown.get(customer, {}).values()
     answers = [ANSWERS[customer]] if ASK in held and customer in ANSWERS else []
     return sorted([*(balance for balance in held if balance != ASK), *answers])
+
+
+def expire_leases(story: Story) -> None:
+    """Time goes on: whoever worked on a dataset is dead for certain."""
+    client, table = aws_clients.dynamodb(), story.environment["PARTNER_TABLE"]
+    for dataset in story.partners.datasets():
+        if dataset.lease is not None:
+            times = dict.fromkeys(("until", "contested"), "2026-10-01T00:00:00.0000000Z")
+            held = {name: value for name, value in vars(dataset.lease).items() if value is not None}
+            lease = held | {name: times[name] for name in held.keys() & times}
+            client.update_item(
+                TableName=table,
+                Key={"pk": {"S": "DATASET"}, "sk": {"S": f"{dataset.institution}#{dataset.provider}"}},
+                UpdateExpression="SET lease = :past",
+                ExpressionAttributeValues={":past": to_item({"past": lease})["past"]},
+            )
+
+
+def is_unfinished(dataset: Dataset) -> bool:
+    """Whether work on it has not ended; a lease that only outwaits a dead function (``contested``) is no work."""
+    at_work = dataset.lease is not None and dataset.lease.contested is None
+    return at_work or dataset.fetch is not None or dataset.pending is not None
 
 
 def tables(environment: dict[str, str]) -> Iterable[str]:

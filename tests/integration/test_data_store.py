@@ -1,8 +1,10 @@
 """The data bucket on moto."""
 
 import pytest
+from tests.integration.aws_faults import AwsFaults, at, error_answer, truncated
 
-from gjeldsbro.adapters.data_store import PART_SIZE, DataStore, Writer
+from gjeldsbro.adapters.data_store import PART_SIZE, READ_TRIES, DataStore, Writer
+from gjeldsbro.errors import StoreUnavailableError
 
 
 @pytest.mark.parametrize("size", [0, 1, PART_SIZE - 1, PART_SIZE, 2 * PART_SIZE + 5])
@@ -45,6 +47,32 @@ def test_everything_under_a_prefix_is_deleted_and_nothing_else(store: DataStore)
     assert store.delete_prefix("runs/1/") == 1003
     assert list(store.keys("runs/")) == ["runs/10/a"]
     assert store.get_json("runs/10/a") == {"ø": 1}
+
+
+def test_an_object_that_always_breaks_off_is_a_fault_that_passes(store: DataStore, monkeypatch) -> None:
+    """S3 closes the connection in the middle of every answer: after a few tries the step is tried again later."""
+    store.put("object", b"12345678")
+    faults = AwsFaults(monkeypatch).install()
+    faults.fault = truncated
+    with pytest.raises(StoreUnavailableError):
+        store.get("object")
+    assert faults.count == READ_TRIES
+    faults.fault = at(READ_TRIES + 1, truncated)
+    assert b"".join(store.open("object", chunk=4)) == b"12345678"
+
+
+def test_an_upload_that_s3_knows_no_more_is_tried_again(store: DataStore, monkeypatch) -> None:
+    """The answer to the end of an upload was lost, and S3 has forgotten it by the next try: a fault that passes."""
+    faults = AwsFaults(monkeypatch).install()
+
+    def forget(call, request, answer):
+        found = answer()
+        return error_answer(call, request, "forgotten") if call.operation == "CompleteMultipartUpload" else found
+
+    faults.fault = forget
+    with pytest.raises(StoreUnavailableError), store.writer("object") as writer:
+        writer.write(bytes(PART_SIZE + 1))
+    assert store.size("object") == PART_SIZE + 1
 
 
 def _write_and_fail(writer: Writer, size: int) -> None:

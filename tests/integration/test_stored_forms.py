@@ -19,7 +19,7 @@ import boto3
 import pytest
 from tests.executions import ROOT, Execution, TaskError, definition
 from tests.integration.aws_faults import AwsFaults, Death
-from tests.integration.flows import GOOD, LISTED, MOVED, NOON_1, OTHER, RECEIVER, SHOWN, P, Story
+from tests.integration.flows import GOOD, LISTED, MOVED, NOON_1, OTHER, RECEIVER, SHOWN, P, Story, expire_leases
 from tests.integration.stored_forms import Snapshot, difference, keep, put_back, restore, snapshot
 
 from gjeldsbro.adapters import aws as aws_clients
@@ -34,7 +34,7 @@ from gjeldsbro.services.ports import Lender, RevocationList
 FORMS = ROOT / "tests" / "data" / "stored_forms"
 VERSIONS = sorted(folder.name for folder in FORMS.iterdir())
 NIGHT, EXPORT = "nightly_fetch", "quarterly_export"
-EVERY = int(os.environ.get("POINTS", "3"))
+EVERY = int(os.environ.get("POINTS", "5"))
 """Runs are continued from every n-th point; ``make soak`` takes all."""
 
 RECORD = os.environ.get("RECORD_STORED_FORMS")
@@ -100,7 +100,7 @@ def test_a_run_that_an_older_version_left_undone_is_made_up_for(story, version) 
     """A night that died in the middle, and the next one with today's functions and definition, after the lease."""
     for _ in _each_point(story, stored_by(version, NIGHT), every=4 * EVERY):
         story.serve_second()
-        _expire_leases(story)
+        expire_leases(story)
         story.night("night-3")
         assert story.shown() == SHOWN[2]
         assert {dataset.pending for dataset in story.partners.datasets()} == {None}
@@ -178,20 +178,6 @@ def _go_on(story: Story, recorded: dict[str, Any], number: int, run: str) -> Non
         return call["result"]
 
     Execution(recorded["definition"], run, invoke, manifests.__getitem__).run()
-
-
-def _expire_leases(story: Story) -> None:
-    """Time goes on: whoever worked on a dataset is dead for certain."""
-    client, table = aws_clients.dynamodb(), story.environment["PARTNER_TABLE"]
-    for dataset in story.partners.datasets():
-        if dataset.lease is not None:
-            client.update_item(
-                TableName=table,
-                Key={"pk": {"S": "DATASET"}, "sk": {"S": f"{dataset.institution}#{dataset.provider}"}},
-                UpdateExpression="SET lease.#until = :past",
-                ExpressionAttributeNames={"#until": "until"},
-                ExpressionAttributeValues={":past": {"S": "2026-10-01T00:00:00.0000000Z"}},
-            )
 
 
 # What is at rest
@@ -304,7 +290,7 @@ def test_record_what_is_stored(story, monkeypatch) -> None:
     assert RECORD is not None
     folder = FORMS / RECORD
     folder.mkdir(exist_ok=True, parents=True)
-    faults = AwsFaults().install(monkeypatch)
+    faults = AwsFaults(monkeypatch).install()
     story.first_night()
     story.seconds = 60.0  # each call does as little as it may
     _record(story, faults, NIGHT, "night-2", folder, NIGHT_DEATHS)

@@ -24,6 +24,8 @@ AWS_ERRORS = {
     "Lambda.ServiceException",
     "Lambda.TooManyRequestsException",
     "Lambda.Unknown",
+    "Runtime.ExitError",
+    "Runtime.OutOfMemory",
     "Sandbox.Timedout",
     "States.ALL",
     "States.Timeout",
@@ -89,9 +91,10 @@ def test_a_task_retries_what_passes_and_catches_the_rest(machine: str, name: str
 
 
 @pytest.mark.parametrize(("machine", "name"), TASKS)
-def test_a_time_out_is_retried_under_all_its_names(machine: str, name: str) -> None:
-    """Step Functions' own, the one of Lambda's sandbox, which ends first, and the one that AWS documents for it."""
-    names = {"States.Timeout", "Sandbox.Timedout", "Lambda.Unknown"}
+def test_a_function_that_was_ended_is_retried_under_all_names(machine: str, name: str) -> None:
+    """A time-out as Step Functions, Lambda's sandbox and AWS's documents call it, and a process that was killed."""
+    names = {"States.Timeout", "Sandbox.Timedout", "Runtime.ExitError", "Runtime.OutOfMemory", "Lambda.Unknown"}
+    assert any(names <= set(retrier["ErrorEquals"]) for retrier in state(machine, name)["Retry"])
     for retrier in state(machine, name)["Retry"]:
         if names & set(retrier["ErrorEquals"]):
             assert names <= set(retrier["ErrorEquals"])

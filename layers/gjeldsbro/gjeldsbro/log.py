@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aws_lambda_powertools import Logger
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from gjeldsbro.errors import GjeldsbroError, StoreUnavailableError, UnexpectedError
@@ -94,7 +94,7 @@ def _passes_by_itself(exc: Exception) -> bool:
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code = exc.response.get("Error", {}).get("Code")
         return status >= 500 or code in _PASSING_CODES or _may_be_sent_again(exc.response)
-    return isinstance(exc, BotoConnectionError | HTTPClientError)
+    return isinstance(exc, BotoConnectionError | HTTPClientError | IncompleteReadError)
 
 
 def _may_be_sent_again(response: Mapping[str, Any]) -> bool:

@@ -5,11 +5,11 @@ Reads are ranged and writes are multipart, so that memory stays flat whatever an
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, FlexibleChecksumError, HTTPClientError, IncompleteReadError
 
 from gjeldsbro.errors import StoreUnavailableError
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 PART_SIZE = 8 << 20
 """Bytes of a part of a multipart upload; S3 refuses parts under 5 MiB, but for the last."""
 
+READ_TRIES = 4
+"""How often an object is asked for whose bytes break off."""
+
+_BROKEN_OFF = (IncompleteReadError, FlexibleChecksumError, HTTPClientError)
 _DELETE_AT_ONCE = 1000
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 
@@ -42,8 +46,7 @@ class DataStore:
 
     def get(self, key: str) -> bytes:
         """An object whole. Raises KeyError when there is none."""
-        with _missing_as_key_error(key):
-            return self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return self._read(key)
 
     def get_json(self, key: str) -> Any:
         """A JSON document. Raises KeyError when there is none."""
@@ -58,9 +61,16 @@ class DataStore:
         size = self.size(key)
         for offset in range(start, size, chunk):
             last = min(offset + chunk, size) - 1
+            yield self._read(key, Range=f"bytes={offset}-{last}")
+
+    def _read(self, key: str, **part: Any) -> bytes:
+        """An object, or the ``Range`` of it. The client tries a request again, but no body that breaks off."""
+        for _ in range(READ_TRIES):
             with _missing_as_key_error(key):
-                answer = self._client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={offset}-{last}")
-            yield answer["Body"].read()
+                answer = self._client.get_object(Bucket=self.bucket, Key=key, **part)
+            with suppress(*_BROKEN_OFF):
+                return answer["Body"].read()
+        raise StoreUnavailableError("S3 broke off in every try")
 
     def size(self, key: str) -> int:
         """Bytes of an object. Raises KeyError when there is none."""
@@ -109,8 +119,9 @@ class DataStore:
         try:
             yield writer
             writer.complete()
-        except BaseException:
-            writer.abort()
+        except Exception:
+            with suppress(Exception):  # the error that ends the block is the one to tell; parts go by themselves
+                writer.abort()
             raise
 
 
@@ -141,12 +152,17 @@ class Writer:
             return
         if self._buffer:
             self._send(bytes(self._buffer))
-        self._client.complete_multipart_upload(
-            Bucket=self._bucket,
-            Key=self._key,
-            UploadId=self._upload,
-            MultipartUpload={"Parts": self._parts},
-        )
+        try:
+            self._client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=self._key,
+                UploadId=self._upload,
+                MultipartUpload={"Parts": self._parts},
+            )
+        except self._client.exceptions.NoSuchUpload:
+            # The client repeats a call whose answer was lost, and the first may have ended the upload. Written anew,
+            # the object is the same.
+            raise StoreUnavailableError("S3 does not know the upload any more") from None
 
     def abort(self) -> None:
         """Drop what was sent."""
