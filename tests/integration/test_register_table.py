@@ -1,5 +1,7 @@
 """The RegisterTable on moto: real expressions, conditions and pages."""
 
+from threading import Event
+
 import pytest
 
 from gjeldsbro.adapters import aws as aws_clients
@@ -207,6 +209,32 @@ def test_dataset_items_are_written_replaced_and_deleted_in_batches(register, aws
     assert datasets.delete_dataset_items(BANK, PROVIDER, [*keys, KEY.customer_key(PERSON)]) == len(people) + 1
     assert rows_in(aws) == []
     assert datasets.write_dataset_items(BANK, PROVIDER, "run-3", []) == 0
+
+
+def test_a_customer_who_moves_to_a_new_key_between_two_queries_is_seen(aws, datasets):
+    """The old key is asked first: what has gone from under it was written under the new one before."""
+    datasets.write_dataset_items(BANK, PROVIDER, "n1", [(KEY.customer_key(PERSON), encode_loans((loan(1),)))])
+    under_new_key = Event()
+    client = aws_clients.dynamodb()
+
+    class Moving:
+        """A client whose query under the old key is slow: the load moves the customer before it is answered."""
+
+        def query(self, **request):
+            """The answer, under the old key as late as can be."""
+            if request["ExpressionAttributeValues"][":pk"]["S"].startswith("2#"):
+                try:
+                    return client.query(**request)
+                finally:
+                    under_new_key.set()
+            under_new_key.wait(0.2)  # where both are asked at once
+            new = DatasetItems(aws["REGISTER_TABLE"], client, NEW_KEY.version)
+            new.write_dataset_items(BANK, PROVIDER, "n2", [(NEW_KEY.customer_key(PERSON), encode_loans((loan(2),)))])
+            datasets.delete_dataset_items(BANK, PROVIDER, [KEY.customer_key(PERSON)])
+            return client.query(**request)
+
+    reader = Register(aws["REGISTER_TABLE"], Moving(), BOTH_KEYS)
+    assert reader.items_of(PERSON) == [StoredItem(2, DatasetItem(BANK, PROVIDER, (loan(2),)))]
 
 
 def test_a_dataset_leaves_pushes_and_other_datasets_alone(register, datasets):

@@ -63,9 +63,7 @@ class Register:
 
     def items_of_many(self, customer_ids: Iterable[str]) -> list[list[StoredItem]]:
         """All that is stored of each customer, in their order; CONCURRENCY queries at a time."""
-        keys = self._keys.readable
-        found = _in_parallel(self._items_under, ((key, customer) for customer in customer_ids for key in keys))
-        return [list(chain.from_iterable(of_customer)) for of_customer in batched(found, len(keys), strict=True)]
+        return list(_in_parallel(self._items_of, customer_ids))
 
     # Pushes
 
@@ -81,8 +79,12 @@ class Register:
         """Delete pushes (customerID, as stored), each if it still is as it was read; how many were deleted."""
         return sum(_in_parallel(lambda push: self._delete_stored(*push), pushes))
 
-    def _items_under(self, place: tuple[HashKey, str]) -> list[StoredItem]:
-        key, customer_id = place
+    def _items_of(self, customer_id: str) -> list[StoredItem]:
+        # One key after the other, the oldest first: what moves meanwhile is under the newer key before it goes from
+        # under the older one, so that it is in one of the answers at least.
+        return list(chain.from_iterable(self._items_under(key, customer_id) for key in self._keys.readable))
+
+    def _items_under(self, key: HashKey, customer_id: str) -> list[StoredItem]:
         request: dict[str, Any] = {
             "TableName": self._table,
             "ConsistentRead": True,
