@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import pytest
 from tests.unit.night_world import FI, PROVIDER, SUCCESSOR, DiedError, World, people
+from tests.unit.test_hash_key_rotation import watched
 
 from gjeldsbro.errors import ConfigurationError
 from gjeldsbro.services.night import load
@@ -49,7 +51,7 @@ def bucket_lost_in_mid_load(world: World) -> None:
     with pytest.raises(DiedError):
         world.load("dead")
     world.mortality.last = None
-    assert world.dataset().pending is not None
+    assert world.dataset().pending or world.dataset().rekey
     world.objects.stored.clear()
 
 
@@ -103,10 +105,16 @@ LOSSES = [
 ]
 
 
+@pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
-def test_a_run_from_scratch_heals_what_was_lost(loss: Callable[[World], None]) -> None:
-    """The register is the dataset of that run, others' data is not touched, and an ordinary night goes on."""
+def test_a_run_from_scratch_heals_what_was_lost(loss: Callable[[World], None], rotated: bool) -> None:
+    """The register is the dataset of that run, others' data is not touched, and an ordinary night goes on.
+
+    Also when the hash key has been rotated since the last night.
+    """
     world = after_two_nights()
+    if rotated:
+        world.rotate()
     other = ("1", "985815534", PROVIDER, bytes(32))
     world.register.items[other] = b"another institution's"
     loss(world)
@@ -122,16 +130,58 @@ def test_a_run_from_scratch_heals_what_was_lost(loss: Callable[[World], None]) -
     world.assert_holds(FIRST)
 
 
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("loss", [records_lost, records_restored, bucket_lost], ids=lambda loss: loss.__name__)
+def test_a_run_from_scratch_lets_nobody_see_less(loss: Callable[[World], None], rotated: bool) -> None:
+    """After each write everybody is seen as yesterday's dataset or tonight's says, whatever key it lies under."""
+    world = after_two_nights()
+    if rotated:
+        world.rotate()
+    loss(world)
+    with watched(world, SECOND, THIRD):
+        world.night("scratch", fromScratch=True)
+    world.assert_holds(THIRD)
+
+
+@pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize("loss", [index_lost, bucket_lost, records_restored, bucket_lost_in_mid_load])
-def test_without_it_the_night_stops_before_it_deletes_anything(loss: Callable[[World], None]) -> None:
+def test_without_it_the_night_stops_before_it_deletes_anything(loss: Callable[[World], None], rotated: bool) -> None:
     """The reason names the file; yesterday's data stays in use until an operator decides."""
     world = after_two_nights()
+    if rotated:
+        world.rotate()
     loss(world)
     world.now = world.now.replace(year=2027)
     before = dict(world.register.items)
     with pytest.raises(ConfigurationError, match=r"is missing in the data bucket"):
         world.night("n3", days=0)
     assert world.register.items == before
+    assert world.dataset().run != "n3"
+
+
+def test_what_is_left_to_delete_under_an_old_key_is_not_forgotten_with_its_file() -> None:
+    """Readers do not see it, so only the outcome can tell that it is still there; a run from scratch deletes it."""
+    world = after_two_nights()
+    world.rotate()
+    world.now = world.now.replace(year=2027)
+    world.fetch("dead")
+    world.judge("dead")
+    world.mortality.witness = lambda: setattr(
+        world.mortality, "last", 0 if world.dataset().retired and world.dataset().run == "dead" else None
+    )
+    with pytest.raises(DiedError):
+        world.load("dead")
+    world.mortality.witness, world.mortality.last = lambda: None, None
+    (left,) = world.dataset().retired or []
+    world.objects.delete([left["file"]])
+    world.now += timedelta(hours=1)
+    with pytest.raises(ConfigurationError, match=r"is missing in the data bucket"):
+        world.night("n3", days=0)
+    assert world.dataset().run == "dead"
+    world.now += timedelta(hours=1)
+    world.night("scratch", days=0, fromScratch=True)
+    world.objects.delete_prefix("runs/")
+    world.assert_holds(THIRD)
 
 
 @pytest.mark.parametrize("loss", [bucket_lost_in_mid_load, records_restored, under_an_old_key])

@@ -227,6 +227,9 @@ class _Load:
                 found.append(file)
                 versions |= {version for version, _ in there}
             self.update(fetch={**self.cursor, "found": found, "versions": sorted(versions)})
+        if self.dataset.key_version is None and self.cursor["versions"]:
+            # Of a dataset whose record was lost readers see all versions. They shall until the commit: so it moves.
+            self.update(key_version=min(self.cursor["versions"], key=int))
         return True
 
     def found(self, version: str) -> Iterator[bytes]:
@@ -289,6 +292,9 @@ class _Load:
         name = f"{job.run}-{dataset.lease.token}"
         scratch = bool(self.cursor.get("scratch"))
         full = self.moves or scratch or self.is_full()
+        if not scratch:
+            for one in [*self.given_up(), *self.superseded()]:
+                next(self.stored(one["file"], INDEX_ROW_SIZE), None)  # a missing one is told before the commit
         steps = compare(
             self.stored(None if self.moves or scratch else dataset.index, INDEX_ROW_SIZE),
             self.stored(dataset_key, DATASET_ROW_SIZE),
@@ -353,11 +359,7 @@ class _Load:
         kind = cursor.get("kind", "loans")  # a fetch that began before there was a choice has none
         pages = cursor["pages"] if kind == "loans" else 1
         result = self.loaded(now, dataset=kind, asOf=as_of, pages=pages, bytes=cursor["received"])
-        retired = list(dataset.retired or [])
-        if self.moves and not cursor.get("scratch"):  # which found by itself what lies under other versions
-            assert dataset.key_version is not None
-            superseded = [key for key in (dataset.index, dataset.pending) if key is not None]
-            retired += [_retired(dataset.key_version, file) for file in superseded]
+        retired = [*(dataset.retired or []), *self.superseded()]
         found = _stored(self.job, self.tools.objects)
         self.update(
             run=self.job.run,
@@ -408,6 +410,14 @@ class _Load:
     def given_up(self) -> list[dict[str, Any]]:
         """What is to be deleted after the commit, when this load moves the dataset to another version."""
         return [*(self.dataset.retired or []), *(self.rekeyed() if self.pending is None else [])]
+
+    def superseded(self) -> list[dict[str, Any]]:
+        """What the commit of this load makes something to delete, when it moves the dataset to another version."""
+        dataset = self.dataset
+        if not self.moves or self.cursor.get("scratch"):  # which found by itself what lies under other versions
+            return []
+        assert dataset.key_version is not None
+        return [_retired(dataset.key_version, file) for file in (dataset.index, dataset.pending) if file is not None]
 
     def rekeyed(self) -> list[dict[str, Any]]:
         """What a load under another version wrote and never committed, as something to delete."""
