@@ -38,6 +38,7 @@ class Table:
     )
     export_runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcome_of: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outcomes_of: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     receiver_list: list[Receiver] = field(default_factory=list)
     delivery_of: dict[str, dict[str, Any]] = field(default_factory=dict)
     credential_list: list[Credential] = field(default_factory=list)
@@ -60,8 +61,9 @@ class Table:
         return {name: run for name, run in runs.items() if run["startedAt"] >= from_datetime(since)}
 
     def outcomes(self, run: str) -> dict[str, dict[str, Any]]:
-        """The outcomes of the last export."""
-        return self.outcome_of
+        """The outcomes of an export."""
+        last = {subject: one for subject, one in self.outcome_of.items() if one["run"] == run}
+        return last | self.outcomes_of.get(run, {})
 
     def deliveries(self, quarter: str) -> dict[str, dict[str, Any]]:
         """The quarter's deliveries."""
@@ -211,6 +213,26 @@ def test_a_package_that_the_last_export_did_not_deliver_is_told_once() -> None:
     assert after.what == "not delivered; run new: failed: ReceiverUnavailableError"
 
 
+def test_a_package_is_told_of_until_it_is_delivered_whatever_is_exported_beside_it() -> None:
+    """An export of another receiver says nothing of it: what the last one said that tried it stands."""
+    table = Table(institution_list=[], dataset_list=[], receiver_list=[receiver()])
+    for name, hour in (("first", 7), ("again", 8), ("other", 9)):
+        table.export_runs[name] = {"startedAt": from_datetime(quarter(1, hour)), "quarter": "2026-4"}
+    for name, error in (("first", "LOGIN"), ("again", "FOLDER")):
+        table.outcomes_of[name] = {KEY: {"run": name, "status": "refused", "error": error}}
+    (before,), (after,) = watched(table, quarter(2)), watched(table, quarter(10))
+    assert before[::2] == ("PackagesNotDelivered", "run again: refused: FOLDER")
+    assert after[::2] == ("PackagesOutstanding", "not delivered; run again: refused: FOLDER")
+
+
+def test_a_package_that_no_export_has_come_to_says_so() -> None:
+    """It is late, exports were started, and none of them was about it."""
+    table = Table(receiver_list=[receiver()])
+    table.export_runs = {"x": {"startedAt": at(24), "quarter": "2026-4"}}
+    (finding,) = watched(table)
+    assert finding[::2] == ("PackagesOutstanding", "not delivered; run x says nothing of it")
+
+
 def test_an_export_for_another_quarter_says_nothing_of_this_one() -> None:
     """An operator may deliver last quarter's package late; this quarter's is still outstanding."""
     table = Table(receiver_list=[receiver()])
@@ -236,13 +258,15 @@ def test_a_certificate_is_told_before_it_ends(pem, says) -> None:
     ("credential", "says"),
     [
         (Credential("login", LONG_AGO, at(30)), "ends on 2026-11-30"),
+        (Credential("login", LONG_AGO, at(30, 0, 0)), "ends on 2026-11-29"),
+        (Credential("login", LONG_AGO, at(25, 0, 0)), "has ended on 2026-11-24"),
         (Credential("login", LONG_AGO, "2027-06-01T00:00:00.0000000Z"), None),
         (Credential("login", LONG_AGO), "in use since 2024-01-01; to be changed by 2025-12-31"),
         (Credential("login", at(1)), None),
     ],
 )
 def test_a_login_is_told_before_it_ends_or_grows_old(credential, says) -> None:
-    """What somebody said of its end counts; without that, two years since it was first handed over."""
+    """What somebody said of its end counts, its last day; without that, two years since it was first handed over."""
     found = watched(Table(credential_list=[credential]))
     assert [finding.what for finding in found] == ([] if says is None else [says])
 

@@ -10,7 +10,7 @@ finding                 is there when
 ``InstitutionsMissing`` a dataset was not accepted in the last two nights whose deadline has passed
 ``DatasetsNotLoaded``   the last run of a dataset refused, held or failed it; the night itself has said so
 ``PackagesOutstanding`` a package of this quarter is not delivered, and the days that it may take are over
-``PackagesNotDelivered``  as long as they are not: the last export did not deliver it
+``PackagesNotDelivered``  as long as they are not: the last export that came to it did not deliver it
 ``CredentialsExpiring`` a certificate, key or password ends within the days of warning, or has ended
 ``RevocationListsOld``  an authority's list has ended, or could not be fetched for a day
 ======================  ==============================================================================================
@@ -171,27 +171,40 @@ def _because(outcome: Mapping[str, Any]) -> str:
 
 def _packages(partners: WatchedPartners, now: datetime, limits: Limits) -> Iterator[Finding]:
     quarter = Quarter.of(now)
+    deliveries = partners.deliveries(str(quarter))
+    missing = [
+        (receiver, on_behalf_of, key)
+        for receiver in partners.receivers()
+        for on_behalf_of in receiver.on_behalf_of
+        if "deliveredAt" not in deliveries.get(key := f"{receiver.receiver}#{on_behalf_of}", {})
+    ]
+    last, outcomes = _exported(partners, quarter, {key for _, _, key in missing})
+    late = now >= quarter.start + timedelta(days=limits.export_deadline_days)
+    for receiver, on_behalf_of, key in missing:
+        outcome = outcomes.get(key)
+        subject = f"{receiver.name} ({receiver.receiver}) on behalf of {on_behalf_of}, {quarter}"
+        was_due = receiver.since.get(on_behalf_of, "") < from_datetime(quarter.start)
+        if late and was_due:
+            nothing = "no export was started" if last is None else f"run {last} says nothing of it"
+            yield Finding("PackagesOutstanding", subject, f"not delivered; {_last(outcome) if outcome else nothing}")
+        elif outcome is not None and outcome.get("status") not in _DELIVERED:
+            yield Finding("PackagesNotDelivered", subject, _last(outcome))
+
+
+def _exported(
+    partners: WatchedPartners, quarter: Quarter, missing: set[str]
+) -> tuple[str | None, dict[str, dict[str, Any]]]:
+    """The last export of a quarter, and what the last one that came to each missing package said of it."""
     runs = {
         name: run for name, run in partners.runs("export", quarter.start).items() if run.get("quarter") == str(quarter)
     }
-    last = max(runs, key=lambda name: str(runs[name]["startedAt"]), default=None)
-    outcomes = {} if last is None else partners.outcomes(last)
-    deliveries = partners.deliveries(str(quarter))
-    late = now >= quarter.start + timedelta(days=limits.export_deadline_days)
-    for receiver in partners.receivers():
-        for on_behalf_of in receiver.on_behalf_of:
-            key = f"{receiver.receiver}#{on_behalf_of}"
-            outcome = outcomes.get(key, {})
-            if "deliveredAt" in deliveries.get(key, {}):
-                continue
-            subject = f"{receiver.name} ({receiver.receiver}) on behalf of {on_behalf_of}, {quarter}"
-            was_due = receiver.since.get(on_behalf_of, "") < from_datetime(quarter.start)
-            if late and was_due:
-                nothing = "no export was started" if last is None else f"run {last} says nothing of it"
-                said = _last(outcome) if outcome else nothing
-                yield Finding("PackagesOutstanding", subject, f"not delivered; {said}")
-            elif outcome and outcome.get("status") not in _DELIVERED:
-                yield Finding("PackagesNotDelivered", subject, _last(outcome))
+    newest_first = sorted(runs, key=lambda name: str(runs[name]["startedAt"]), reverse=True)
+    said: dict[str, dict[str, Any]] = {}
+    for run in newest_first:
+        if missing <= said.keys():
+            break
+        said = partners.outcomes(run) | said
+    return next(iter(newest_first), None), said
 
 
 def _private_authorities(institutions: Sequence[Institution]) -> Iterator[tuple[str, str]]:
@@ -215,7 +228,8 @@ def _expiring(
                 yield Finding("CredentialsExpiring", credential.subject, what)
     for subject, end in ends:
         if end <= warned:
-            what = f"{'has ended' if end <= now else 'ends'} on {end:%Y-%m-%d}"
+            last_day = end - timedelta(microseconds=1)  # of what a receiver's file names, the end is the next midnight
+            what = f"{'has ended' if end <= now else 'ends'} on {last_day:%Y-%m-%d}"
             yield Finding("CredentialsExpiring", subject, what)
 
 
