@@ -9,6 +9,8 @@ services do is told to the model of ``whole_model``, which says what readers and
 
 import gzip
 import json
+import sys
+import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -73,6 +75,8 @@ OTHER_PROVIDER = "9908:985815534"
 INVOCATION_SECONDS = 900
 PUSH_SECONDS = 30
 ENDLESS = 1 << 30
+REAL_SECONDS = 60
+"""How long, by the real clock, an invocation may keep us waiting: what takes longer hangs, or sleeps."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS = {
     "repaymentLoan": ("originalBalance", "balance"),
@@ -162,16 +166,16 @@ class Invocation:
 
     def step(self, budget: int) -> int:
         """Go on for so many pauses; how many were used."""
+        assert not self.done, f"{self.task.run}: an invocation that has ended cannot go on"
         if self.thread is None:
             self.thread = Thread(target=self._in_thread, daemon=True)
             self.thread.start()
         self.budget = budget
         self.world.current = self
         self._go.release()
-        self._back.acquire()
+        if not self._back.acquire(timeout=REAL_SECONDS):
+            raise AssertionError(f"{self.task.run} did not come back; it is at\n{self._place()}")
         self.world.current = None
-        if self.done:
-            self.thread.join()
         return budget - self.budget
 
     def run(self) -> None:
@@ -186,15 +190,25 @@ class Invocation:
             self.budget -= 1
             if self.budget <= 0:
                 self._back.release()
-                self._go.acquire()
+                self._wait()
             if self.world.now > self.ends:
                 raise KilledError
             if self.strike is not None:
                 strike, self.strike = self.strike, None
                 raise strike
 
+    def _wait(self) -> None:
+        """Wait for one's turn; a story that has failed never gives it."""
+        if not self._go.acquire(timeout=10 * REAL_SECONDS):
+            raise KilledError
+
+    def _place(self) -> str:
+        assert self.thread is not None
+        frame = sys._current_frames().get(self.thread.ident or 0)
+        return "".join(traceback.format_stack(frame))
+
     def _in_thread(self) -> None:
-        self._go.acquire()
+        self._wait()
         self._work()
         self._back.release()
 
@@ -592,6 +606,11 @@ class WholeWorld(World):
     def has_time(self) -> bool:
         return self.current is not None and not self.current.hurried
 
+    def sleep(self, seconds: float) -> None:
+        """A function waits of its own accord: time passes, and others may come."""
+        self.now += timedelta(seconds=seconds)
+        self.pause()
+
     def pause(self) -> None:
         if self.current is not None:
             self.current.pause()
@@ -940,6 +959,7 @@ class WholeWorld(World):
             rules=ListRules(PEOPLE.__contains__, {BANK, OTHER_BANK}.__contains__),
             clock=self.clock,
             has_time=self.has_time,
+            pause=self.sleep,
         )
         for on_behalf_of in (BANK, OTHER_BANK):
             self.numbers.setdefault((run, receiver, on_behalf_of), [])
