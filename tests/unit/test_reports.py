@@ -371,6 +371,12 @@ def test_a_page_that_cannot_be_made_keeps_no_run_open(nights, log_stream):
     assert "12345678901" not in log_stream.getvalue()
 
 
+def test_advice_has_no_word_twice():
+    """Its sentences are put together of pieces, over which the eye slips."""
+    texts = [text for one in ADVICE for text in (one.title, one.means, *(text for text, _ in one.steps))]
+    assert [text for text in texts if re.search(r"\b(\w+) \1\b", text)] == []
+
+
 def test_people_are_told_once(nights):
     """A step that is repeated after it had told everybody is silent."""
     bucket, topic = Bucket(), Topic()
@@ -389,7 +395,9 @@ def test_people_that_cannot_be_told_keep_no_run_open(nights, log_stream):
     bucket.put_json("nightly/n.json", nights[-1])
     records = Records(n=dict(RECORD))
     assert not tell("nightly", "n", store=bucket, records=records, topic=topic, now=LAST_NIGHT)
-    assert "NOTIFICATION_NOT_SENT" in log_stream.getvalue()
+    (line,) = [line for line in map(json.loads, log_stream.getvalue().splitlines()) if "NOT_SENT" in line["message"]]
+    assert (line["message"], line["error"], line["run"]) == ("NOTIFICATION_NOT_SENT", "UnexpectedError", "n")
+    assert line["reason"]
     assert "12345678901" not in log_stream.getvalue()
     topic.broken = False
     assert tell("nightly", "n", store=bucket, records=records, topic=topic, now=LAST_NIGHT)

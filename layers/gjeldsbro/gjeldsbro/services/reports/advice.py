@@ -33,7 +33,7 @@ OF_DATASETS: Mapping[str, Advice] = {
     ),
     "setup": Advice(
         "Not set up rightly",
-        "Something that operators set up is missing or does not fit: the reason says what. The earlier data stays in "
+        "Something that operators set up is missing or does not fit: the reason says what. The earlier data stays "
         "in use.",
         (
             ("Mend what the reason names, mostly in the institution's file.", "gjeldsbro institution put FILE"),

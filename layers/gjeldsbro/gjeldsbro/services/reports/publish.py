@@ -81,8 +81,8 @@ def tell(flow: str, run: str, *, store: ReportStore, records: RunRecords, topic:
         subject, text = notification(report, record, bucket=store.bucket, region=topic.region)
         topic.publish(subject, text)
     except Exception as exc:  # noqa: BLE001 - as above: whatever it is, the run has ended well
-        known_error(exc)
-        logger.error("NOTIFICATION_NOT_SENT")
+        known = known_error(exc)
+        logger.error("NOTIFICATION_NOT_SENT", extra={"run": run, "error": type(known).__name__, "reason": str(known)})
         return False
     records.put_run(flow, run, {**record, "notifiedAt": from_datetime(now)}, now)
     return True
