@@ -452,7 +452,7 @@ def test_what_is_about_to_expire(runbook, bank) -> None:
         bank.partners.put_credential(Credential(subject, LONG_AGO, LONG_AGO))
     file = bank.parties.directory / f"receiver-{bank.institution}.yaml"
     entry = runbook("CredentialsExpiring", FILE=str(file))
-    entry.see("our client certificate", login, "has ended on 2024-01-01")
+    entry.see("our client certificate", login, "has ended on 2023-12-31")
     entry.act()
     entry.act(1)
     assert "CredentialsExpiring" not in status(runbook)

@@ -22,7 +22,7 @@ def status(stack: Stack, _: argparse.Namespace) -> Result:
     findings = find(stack.partners, stack.revocations.lists(), good_until, datetime.now(UTC), _limits(stack))
     rows = [tuple(finding) for finding in findings]
     shown = {finding.alarm for finding in findings}
-    rows += [row for row in _alarms(stack) if row[0] not in shown]
+    rows += [row for row in alarms(stack) if row[0] not in shown]
     value = [dict(zip(("alarm", "subject", "what"), row, strict=True)) for row in rows]
     if not rows:
         return Result({"findings": value}, lines=["Nothing needs action."])
@@ -39,19 +39,20 @@ def _limits(stack: Stack) -> Limits:
     return Limits(*(int(value) for value in values.values() if value is not None))
 
 
-def _alarms(stack: Stack) -> list[tuple[str, str, str]]:
-    """The alarms that are on: name, since when, and why CloudWatch thinks so."""
+def alarms(stack: Stack) -> list[tuple[str, str, str]]:
+    """The stack's alarms that are on: name, since when, and why CloudWatch thinks so."""
     prefix = f"{stack.name}-"
     pages = stack.alarms.get_paginator("describe_alarms").paginate(AlarmNamePrefix=prefix)
     return [
         (
-            alarm["AlarmName"].removeprefix(prefix),
-            f"since {alarm['StateUpdatedTimestamp']:%Y-%m-%d %H:%M}Z",
+            name,
+            f"since {alarm['StateUpdatedTimestamp'].astimezone(UTC):%Y-%m-%d %H:%M}Z",
             alarm.get("StateReason", ""),
         )
         for page in pages
         for alarm in page["MetricAlarms"]
         if alarm["StateValue"] == "ALARM"
+        and "-" not in (name := alarm["AlarmName"].removeprefix(prefix))  # else of a stack whose name begins like ours
     ]
 
 
