@@ -78,6 +78,8 @@ class FakePartners:
 class FakeRegister:
     """What is stored of whom."""
 
+    newest_version = KEY.number
+
     def __init__(self, order: list[str]) -> None:
         self.order = order
         self.items: dict[str, list[Item]] = {}

@@ -316,6 +316,7 @@ class RegisterReader:
     def __init__(self, register: MemoryRegister, keys: HashKeys) -> None:
         self._register = register
         self._keys = keys
+        self.newest_version = keys.keys[-1].number
 
     def items_of_many(self, customer_ids: Sequence[str]) -> list[list[StoredItem]]:
         return [

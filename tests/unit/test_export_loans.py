@@ -69,6 +69,8 @@ class Surroundings:
 
     # Ports
 
+    newest_version = 1
+
     def institutions(self):
         """All of them."""
         return list(self.known.values())

@@ -13,7 +13,7 @@ from tests.unit.night_world import FI, PROVIDER, SUCCESSOR, Amounts, DiedError, 
 from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.loans import RepaymentLoan
 from gjeldsbro.domain.register import DatasetItem, PushItem, StoredItem, in_force, outdated_pushes
-from gjeldsbro.errors import ConfigurationError
+from gjeldsbro.errors import ConfigurationError, StoreUnavailableError
 from gjeldsbro.services.night import load
 from gjeldsbro.services.ports import Dataset, Provider
 
@@ -176,6 +176,16 @@ def test_a_fetch_stays_under_the_key_that_it_began_with() -> None:
     world.night("n2")
     world.assert_holds(SECOND)
     assert versions(world) == {"2"}
+
+
+def test_a_reader_without_the_key_of_a_dataset_fails_and_does_not_say_that_nobody_owes() -> None:
+    """Whatever became of the secret, or of what was kept of it: no answer is better than one that hides debt."""
+    world = rotated()
+    world.serve(SECOND)
+    world.night("n2")
+    world.hash_keys = HashKeys.of(world.hash_keys.of_version("1"))
+    with pytest.raises(StoreUnavailableError, match="newer version of the hash key"):
+        world.shown([A], world.records.datasets())
 
 
 def test_what_lies_under_the_old_key_is_deleted_in_as_many_calls_as_it_takes(monkeypatch) -> None:

@@ -405,6 +405,10 @@ class WholeRegister(MemoryRegister):
     def under(self, version: str) -> "WholeView":
         return WholeView(self, version)
 
+    @property
+    def newest_version(self) -> int:
+        return self.world.hash_keys.keys[-1].number
+
     def items_of_many(self, customer_ids: Sequence[str]) -> list[list[StoredItem]]:
         return [list(self._items(customer)) for customer in customer_ids]
 

@@ -57,6 +57,11 @@ class Register:
 
     # Reading
 
+    @property
+    def newest_version(self) -> int:
+        """The newest version of the hash key that it asks under."""
+        return self._keys.keys[-1].number
+
     def items_of(self, customer_id: str) -> list[StoredItem]:
         """All that is stored of a customer, in one consistent Query a key. Read the DATASET records before."""
         return self.items_of_many([customer_id])[0]

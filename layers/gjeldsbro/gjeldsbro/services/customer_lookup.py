@@ -4,11 +4,17 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from gjeldsbro.domain.register import DatasetTimes, Item, StoredItem, Subject, in_force
+from gjeldsbro.errors import StoreUnavailableError
 from gjeldsbro.services.ports import Dataset, DatasetTime, Institution
 
 
 class LookupRegister(Protocol):
     """What a lookup needs of the register of debt."""
+
+    @property
+    def newest_version(self) -> int:
+        """The newest version of the hash key that it asks under."""
+        ...
 
     def items_of_many(self, customer_ids: Sequence[str]) -> list[list[StoredItem]]:
         """All that is stored of each customer, in their order."""
@@ -62,6 +68,12 @@ def key_versions(datasets: Iterable[Dataset | DatasetTime]) -> dict[Subject, int
 def items_of_many(
     customer_ids: Sequence[str], register: LookupRegister, datasets: Iterable[Dataset | DatasetTime]
 ) -> list[list[Item]]:
-    """What the register says of each customer, in their order. ``datasets`` were read before: see dataset_times."""
+    """What the register says of each customer, in their order. ``datasets`` were read before: see dataset_times.
+
+    Raises StoreUnavailableError when a dataset is under a key that we do not have: its customers would seem to owe
+    nothing. A key is in use long after everybody can have read it, so ours was read much too long ago, or replaced.
+    """
     versions = key_versions(datasets)
+    if max(versions.values(), default=0) > register.newest_version:
+        raise StoreUnavailableError("a dataset is under a newer version of the hash key than was read here")
     return [in_force(stored, versions) for stored in register.items_of_many(customer_ids)]

@@ -180,6 +180,8 @@ class _View:
     def dataset_times(self) -> list[DatasetTime]:
         return list(self._known.dataset_times)
 
+    newest_version = _IN_FORCE
+
     def items_of_many(self, customer_ids: Sequence[str]) -> list[list[StoredItem]]:  # noqa: ARG002 - those it was made for
         return [[StoredItem(_IN_FORCE, item) for item in items] for items in self._items]
 
