@@ -10,6 +10,7 @@ from tests.unit.night_world import (
     FI,
     PROVIDER,
     SUCCESSOR,
+    DiedError,
     World,
     customer_json,
     in_turns,
@@ -127,6 +128,30 @@ def test_an_invocation_that_was_given_up_commits_nothing_that_was_reported_as_fa
         status = world.reports.get_json("nightly/n2.json")["datasets"][0]["status"]
         assert (world.dataset().run == "n2") is (status == "loaded")
         world.assert_doubt_is_noted()
+        the_next_night_is_right(world)
+
+
+def test_a_failure_that_is_recorded_late_hides_no_end_of_the_run() -> None:
+    """What was refused before a step failed stays refused, also under a contested lease or with no outcome stored."""
+    for killed, told in product((False, True), repeat=2):
+        world = World()
+        world.served[FI, PROVIDER] = [b"not JSON"]
+        world.plan("n2")
+        if killed:
+            world.mortality.last = world.mortality.writes + 1
+            with pytest.raises(DiedError):
+                one_fetch(world)()
+            world.mortality.last = None
+        world.fetch("n2")
+        before = world.outcome("n2")
+        assert before["status"] == "refused"
+        assert (world.dataset().lease is not None) is killed
+        if not told:
+            world.records.outcome_of.clear()
+        subject = {"run": "n2", "institution": FI, "provider": PROVIDER}
+        error = {"Error": "States.Timeout", "Cause": ""}
+        record_failure("nightly", "n2", subject, error, records=world.records, clock=world.clock)
+        assert world.outcome("n2") == world.dataset().last_run == before
         the_next_night_is_right(world)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from gjeldsbro import errors
 from gjeldsbro.domain.timestamps import from_datetime, normalise
 from gjeldsbro.errors import ConfigurationError, DatasetBusyError, GjeldsbroError
-from gjeldsbro.services.night.common import FLOW, Clock, Job, leased, manifest_key, outcome, run_folder
+from gjeldsbro.services.night.common import FLOW, Clock, Job, is_closed, leased, manifest_key, outcome, run_folder
 from gjeldsbro.services.night.leases import released
 from gjeldsbro.services.night.ports import NightRecords, Objects
 from gjeldsbro.services.reports.night import NIGHTS, TAKEN, night_report
@@ -52,17 +52,18 @@ def _fail(job: Job, fields: dict[str, str], records: NightRecords, clock: Clock)
     now = clock()
     result = outcome(job, "failed", now, **fields)
     dataset = records.dataset(job.institution, job.provider)
-    if dataset.lease is not None and dataset.lease.run == job.run:
+    if not is_closed(job, dataset) and dataset.lease is not None and dataset.lease.run == job.run:
         # Whoever was cut off and may still be at work somewhere commits no more, and its lease runs out by itself.
         with suppress(DatasetBusyError), leased(job, records, clock) as dataset:
-            if dataset.run != job.run:
+            if not is_closed(job, dataset):
                 records.update_dataset(
                     dataset, job.run, last_run=result, fetch=None, lease=released(dataset.lease, now)
                 )
                 records.put_outcome(job.run, job.subject, result, now)
                 return
-    if dataset.run == job.run and dataset.last_run is not None and dataset.last_run["run"] == job.run:
-        records.put_outcome(job.run, job.subject, dataset.last_run, now)  # only what follows a commit went wrong
+    if is_closed(job, dataset):
+        assert dataset.last_run is not None
+        records.put_outcome(job.run, job.subject, dataset.last_run, now)  # only what follows the end went wrong
     elif job.subject not in records.outcomes(job.run):
         records.put_outcome(job.run, job.subject, result, now)
 
