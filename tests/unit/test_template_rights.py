@@ -170,7 +170,10 @@ def test_keys_are_used_through_the_stores_only(key: str) -> None:
 
 def test_alarms_of_this_account_reach_the_topic_and_no_other_service_does() -> None:
     """CloudWatch, for an alarm of ours, may publish and use the key for it; nothing else is let in by a policy."""
-    (publish,) = statements("AlarmTopicPolicy")
+    (plain, publish) = statements("AlarmTopicPolicy")
+    assert (plain["Effect"], plain["Principal"], plain["Action"]) == ("Deny", "*", ["sns:Publish"])
+    assert plain["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert statements("AlarmTopicPolicy", Environment="local") == [publish]
     uses_the_key = [one for one in statements("PartnerKey", "KeyPolicy") if "Service" in one["Principal"]]
     for one in (publish, *uses_the_key):
         assert one["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
