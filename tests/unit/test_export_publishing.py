@@ -3,8 +3,9 @@
 import gzip
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -35,9 +36,12 @@ class KilledError(BaseException):
 class Loans:
     """A register in which everybody has a loan: packages of different runs bear different timestamps."""
 
+    def __init__(self, balance: int = 100) -> None:
+        self._balance = balance
+
     def read(self, customer_ids):
         """What the register shows."""
-        loan = CurrentLoan(ChargeCard("39", STAMP, None, 0, 100, 0), STAMP, "9908:971171324", "dataset")
+        loan = CurrentLoan(ChargeCard("39", STAMP, None, 0, self._balance, 0), STAMP, "9908:971171324", "dataset")
         for _ in customer_ids:
             yield [{"971171324": [loan]}]
 
@@ -87,16 +91,28 @@ class World:
         for number, run in enumerate((FIRST, SECOND)):
             started = NOW + timedelta(hours=number)
             plan_export(run=run, started_at=started, request={}, partners=self.partners, store=self.store)
-            self.store.put(places.batch_key(run, RECEIVER, OTHER, 0), NUMBER.encode())
-            build_package_slice(
-                run=run,
-                receiver=RECEIVER,
-                on_behalf_of=OTHER,
-                batch=0,
-                store=self.store,
-                loans=Loans(),
-                keys=HashKeys.of(HashKey("1", b"k" * 32)),
-            )
+            self.build(run, Loans())
+
+    def build(self, run: str, loans: Loans, dies_at: int | None = None) -> None:
+        """Build the slice, as a call does that has read the batch's numbers, whatever became of them since."""
+        self.store.put(places.batch_key(run, RECEIVER, OTHER, 0), NUMBER.encode())
+        calls = 0
+
+        def step() -> None:
+            nonlocal calls
+            calls += 1
+            if calls == dies_at:
+                raise KilledError
+
+        build_package_slice(
+            run=run,
+            receiver=RECEIVER,
+            on_behalf_of=OTHER,
+            batch=0,
+            store=Stepped(self.store, step),
+            loans=loans,
+            keys=HashKeys.of(HashKey("1", b"k" * 32)),
+        )
 
     def call(self, run: str, step: Step = lambda _: None) -> bool:
         """One invocation; ``step`` hears the number of each call to the outside before it is made."""
@@ -242,6 +258,29 @@ def test_two_runs_at_any_moment_of_each_other_deliver_once(shown):
         assert world.outcome(loser)["status"] in {"already-delivered", "failed"}
         if world.outcome(loser)["status"] == "failed":
             assert world.outcome(loser)["error"] == "SUPERSEDED"
+    raise AssertionError("it never ends")
+
+
+@pytest.mark.parametrize("balance", [200, 1], ids=["same size", "other size"])
+@pytest.mark.parametrize("dies_at", [None, 5, 6])
+def test_a_slice_that_is_written_again_does_not_change_a_sealed_package(balance, dies_at):
+    """A build that was given up and goes on at any moment of the delivery: what was sealed is what gets the name."""
+    for at in range(1, 100):
+        world, came = World("everything"), False
+
+        def come_in(number: int, world: World = world, at: int = at) -> None:
+            nonlocal came
+            if number == at:
+                came = True
+                with suppress(KilledError):
+                    world.build(FIRST, Loans(balance), dies_at)
+
+        assert world.call(FIRST, come_in)
+        if not came:
+            assert at > 15
+            return
+        world.check_delivered_once()
+        assert world.record()["sha256"] == sha256(world.folder.content[NAME]).hexdigest()
     raise AssertionError("it never ends")
 
 

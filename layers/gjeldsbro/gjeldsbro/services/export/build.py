@@ -1,6 +1,7 @@
 """Builds one slice of a package: looks a batch of customers up and deflates what is known of them."""
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
 from gjeldsbro.domain.customer_keys import HashKeys
@@ -48,11 +49,11 @@ def build_package_slice(
     plan = Plan.load(store, run)
     numbers_key = places.batch_key(run, receiver, on_behalf_of, batch)
     progress_key = places.progress_key(run, receiver, on_behalf_of, batch)
-    slice_key = places.slice_key(plan.package_prefix(receiver, on_behalf_of), batch)
+    prefix = plan.package_prefix(receiver, on_behalf_of)
     try:
         numbers = store.get(numbers_key).decode().split("\n")
     except KeyError:
-        done = store.get_json(f"{slice_key}.json")
+        done = store.get_json(places.description_key(prefix, batch))
         return Progress(True, done["customers"], done["loans"])
     pseudonyms = Pseudonyms.of(keys, receiver, Quarter.parse(plan.quarter))
     customers = _earlier(store, progress_key)
@@ -81,9 +82,10 @@ def build_package_slice(
         store.put_json(progress_key, customers)
         return progress
     data, built = build_slice(customers, first=batch == 0)
-    store.put(slice_key, data)
-    counts = {"customers": progress.customers, "loans": progress.loans}
-    store.put_json(f"{slice_key}.json", {**built._asdict(), **counts})
+    name = places.slice_name(sha256(data).hexdigest())
+    store.put(places.slice_key(prefix, batch, name), data)
+    described = {**built._asdict(), "name": name, "customers": progress.customers, "loans": progress.loans}
+    store.put_json(places.description_key(prefix, batch), described)
     store.delete([numbers_key, progress_key])
     return progress
 

@@ -1,7 +1,8 @@
 """Delivers a package: uploads it under another name, makes sure that it arrived, and only then gives it its name.
 
 Each call goes on where the last one stopped. Where that was stands in ``delivery.json`` beside the slices, and the
-server's own file says how much of an upload arrived.
+server's own file says how much of an upload arrived. ``delivery.json`` is also the package's seal: it names the bytes
+of all slices, so whatever is built again afterwards, all calls upload and compare the package that has its ``sha256``.
 
 What makes a delivery is the renaming, at the very end. Before it, the run announces in the delivery's record which
 package it gives the name (``publishing``); while it may do so no other run takes the delivery over, and one that does
@@ -20,7 +21,7 @@ from gjeldsbro.domain.package import Package, Slice
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, ReceiverUnavailableError
 from gjeldsbro.services.export import places
-from gjeldsbro.services.export.plan import Plan, slice_keys
+from gjeldsbro.services.export.plan import Plan, slice_descriptions
 from gjeldsbro.services.export.ports import Connect, ExportPartners, Folder, HasTime, RemoteFile, Store
 from gjeldsbro.services.ports import Receiver
 
@@ -118,11 +119,11 @@ class PackageDelivery:
             self._record("already-delivered")
             return False
         unsettled = None if self._plan.again else claimed.get("publishing")
-        slices = [self._store.get_json(f"{key}.json") for key in slice_keys(self._store, self._prefix)]
+        slices = [self._store.get_json(key) for key in slice_descriptions(self._store, self._prefix)]
         self._state = {
             "phase": "uploading" if unsettled is None else "settling",
             "unsettled": unsettled,
-            "slices": [[entry["size"], entry["plain_size"], entry["crc32"]] for entry in slices],
+            "slices": [[entry["size"], entry["plain_size"], entry["crc32"], entry.get("name")] for entry in slices],
             "customers": sum(entry["customers"] for entry in slices),
             "loans": sum(entry["loans"] for entry in slices),
             "startedAt": from_datetime(self._clock()),
@@ -314,14 +315,15 @@ class PackageDelivery:
         return _unfinished_name(self._on_behalf_of, self._state["sha256"])
 
     def _package(self) -> Package:
-        return Package(self._provider, [Slice(*entry) for entry in self._state["slices"]])
+        return Package(self._provider, [Slice(*entry[:3]) for entry in self._state["slices"]])
 
     def _bytes_from(self, offset: int) -> Iterator[bytes]:
         for number, data, skip in self._package().pieces_from(offset):
             if number is None:
                 yield data
             else:
-                yield from self._store.open(places.slice_key(self._prefix, number), start=skip)
+                name = self._state["slices"][number][3:]  # none in what a version of before names stored
+                yield from self._store.open(places.slice_key(self._prefix, number, *name), start=skip)
 
     def _worth_of_time(self, offset: int, arrived: int) -> Iterator[bytes]:
         """The package from ``offset`` on while there is time, and in any case more than had arrived before."""

@@ -47,9 +47,23 @@ def package_prefix(quarter: str, receiver: str, on_behalf_of: str, run: str) -> 
     return f"packages/{quarter}/{receiver}/{on_behalf_of}/{run}/"
 
 
-def slice_key(prefix: str, number: int) -> str:
-    """The bytes of a slice; ``{key}.json`` says how many there are and what they sum up to."""
-    return f"{prefix}slices/{number:05d}"
+def slice_key(prefix: str, number: int, name: str | None = None) -> str:
+    """The bytes of a slice; ``name`` says which bytes, and is None for slices of before they had one.
+
+    A call that was given up may build a slice again, of what it sees by then. It writes beside the bytes that a sealed
+    package is made of, never over them (decision record 0027).
+    """
+    return f"{prefix}slices/{number:05d}" + (f"-{name}" if name else "")
+
+
+def slice_name(digest: str) -> str:
+    """The name of the bytes with that SHA-256."""
+    return digest[:16]
+
+
+def description_key(prefix: str, number: int) -> str:
+    """Which bytes a slice is, how many there are, and what they sum up to."""
+    return f"{slice_key(prefix, number)}.json"
 
 
 def subject(receiver: str, on_behalf_of: str) -> str:

@@ -118,7 +118,7 @@ def plan_deliveries(*, run: str, partners: ExportPartners, store: Store, now: da
         if places.subject(receiver, on_behalf_of) in outcomes:
             continue
         batches = batches_of(store, run, receiver, on_behalf_of)
-        built = len(slice_keys(store, plan.package_prefix(receiver, on_behalf_of)))
+        built = len(slice_descriptions(store, plan.package_prefix(receiver, on_behalf_of)))
         if batches and built == batches:
             item = {"run": run, "receiver": receiver, "onBehalfOf": on_behalf_of}
             ready.setdefault(receiver, []).append(item)
@@ -144,9 +144,9 @@ def blame(of_receiver: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (of_receiver or {}).items() if name in {"error", "reason"}}
 
 
-def slice_keys(store: Store, prefix: str) -> list[str]:
-    """The keys of a package's slices whose description is there too, in their order."""
-    return [key.removesuffix(".json") for key in store.keys(f"{prefix}slices/") if key.endswith(".json")]
+def slice_descriptions(store: Store, prefix: str) -> list[str]:
+    """The keys of the descriptions of a package's slices, in their order: a slice that has one was built."""
+    return [key for key in store.keys(f"{prefix}slices/") if key.endswith(".json")]
 
 
 def _checked(request: Mapping[str, Any], started_at: datetime) -> tuple[str, bool, str | None]:
