@@ -19,7 +19,7 @@ from tests.unit.night_world import (
 )
 
 from gjeldsbro.domain.loans import decode_loans
-from gjeldsbro.services.night import fetch, load
+from gjeldsbro.services.night import fetch, judge, load
 from gjeldsbro.services.night.common import Job
 from gjeldsbro.services.night.fetch import fetch_pages
 from gjeldsbro.services.night.leases import LEASE_SECONDS, released, rested, taken
@@ -182,6 +182,35 @@ def test_two_fetches_of_a_run_give_a_dataset_that_was_delivered_so(monkeypatch) 
         assert len(amounts) == 6
         assert {amount // 10 for amount in amounts if amount % 10 == 1} == {amount // 10 for amount in amounts}
         the_next_night_is_right(world)
+
+
+def test_two_judges_of_a_run_hold_all_or_nothing(monkeypatch) -> None:
+    """What one of them has begun to hold the other holds too, and says so; none of it is loaded, nor called busy."""
+    monkeypatch.setattr(judge, "SMALL_SET", 1)
+    held = 0
+    for turns in product(range(2, 20, 3), range(2, 10), range(1, 12, 2)):
+        world = World(Provider(PROVIDER, url=URL), Provider(SUCCESSOR, url=URL))
+        world.serve(FIRST)
+        world.serve(FIRST, provider=SUCCESSOR)
+        world.night("n1")
+        world.serve({})
+        world.plan("n2")
+        for provider in (PROVIDER, SUCCESSOR):
+            world.fetch("n2", provider)
+        chosen: list[dict[str, str]] = []
+
+        def one_judge(world: World = world, chosen: list[dict[str, str]] = chosen) -> None:
+            chosen += world.judge("n2", PROVIDER, SUCCESSOR)["datasets"]
+
+        in_turns(one_judge, one_judge, world, turns)
+        assert chosen == []
+        subject = {"institution": FI, "datasets": world.plan("n2")[0]["datasets"]}
+        error = {"Error": "DatasetBusyError", "Cause": ""}  # as for the machine, if the first took a lease last
+        record_failure("nightly", "n2", subject, error, records=world.records, clock=world.clock)
+        ends = [world.outcome("n2", provider)["status"] for provider in (PROVIDER, SUCCESSOR)]
+        assert set(ends) <= {"held", "failed"}
+        held += ends == ["held", "held"]
+    assert held > 50
 
 
 def test_a_refusal_by_an_invocation_that_was_given_up_deletes_nothing_of_the_next_one() -> None:

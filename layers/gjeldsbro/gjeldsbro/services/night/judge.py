@@ -44,12 +44,14 @@ def judge_institution(
                 except DatasetBusyError:
                     _busy(job, records, clock)
                     continue
+                datasets[provider] = dataset
                 if _is_ready(dataset, run):
                     fetched[provider] = dataset
-                else:  # another run took it when our lease had run out, and has finished
-                    records.update_dataset(dataset, run, lease=released(dataset.lease, clock()))
+                    continue
+                records.update_dataset(dataset, run, lease=released(dataset.lease, clock()))
+                if not _was_held(dataset, run):  # another run took it when our lease had run out, and has finished
                     _busy(job, records, clock)
-            elif dataset is not None and _was_held(dataset, run):  # an earlier call died before it told
+            if dataset is not None and _was_held(dataset, run):  # an earlier call died, or has not told yet
                 assert dataset.last_run is not None
                 after_close(job, dataset.last_run, records=records, objects=objects, now=clock())
         return _judge(run, known, datasets, fetched, hold=hold, records=records, objects=objects, clock=clock)
