@@ -25,6 +25,7 @@ from gjeldsbro import errors
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.services.ports import Dataset
 from gjeldsbro.services.reports import advice, wording
+from gjeldsbro.services.reports.export import export_report
 from gjeldsbro.services.reports.night import night_report
 from gjeldsbro.services.reports.notification import notification
 from gjeldsbro.services.reports.ports import Press
@@ -375,6 +376,34 @@ def test_advice_has_no_word_twice():
     """Its sentences are put together of pieces, over which the eye slips."""
     texts = [text for one in ADVICE for text in (one.title, one.means, *(text for text, _ in one.steps))]
     assert [text for text in texts if re.search(r"\b(\w+) \1\b", text)] == []
+
+
+@pytest.mark.parametrize(
+    ("started", "named"), [("2026-10-01T07:00:00Z", ""), ("2027-01-02T07:00:00Z", " --quarter 2026-4")]
+)
+def test_commands_about_a_late_export_name_its_quarter(started, named):
+    """Without it they would deliver the packages of the quarter that has begun meanwhile."""
+    failed = {"receiver": "920013015", "onBehalfOf": "985815534", "run": "x", "status": "failed", "error": "UNCERTAIN"}
+    report = export_report(
+        "x",
+        STACK,
+        "2026-4",
+        started,
+        started,
+        outcomes=[failed],
+        names={},
+        lists={},
+        attempts={},
+        expected=(),
+        quarters={"2026-4": {}},
+    )
+    (problem,) = report["problems"]
+    commands = [command for step in problem["steps"] for command in step["commands"]]
+    assert commands == [
+        f"gjeldsbro export run{named} --receiver 920013015 --wait",
+        f"gjeldsbro export run{named} --receiver 920013015 --again --reason 'not there' --wait",
+    ]
+    assert [make_parser().parse_args(shlex.split(command)[1:]).receiver for command in commands] == ["920013015"] * 2
 
 
 def test_people_are_told_once(nights):

@@ -1,11 +1,12 @@
 """The report of a quarterly export, made of what the stores know when it ends."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gjeldsbro.domain.quarter import Quarter
-from gjeldsbro.domain.timestamps import normalise
+from gjeldsbro.domain.timestamps import normalise, to_datetime
 from gjeldsbro.services.reports import advice, wording
 from gjeldsbro.services.reports.ports import FORM, Report
 
@@ -65,14 +66,24 @@ def export_report(
         "counts": {name: sum(int(entry.get(name) or 0) for entry in made) for name in _COUNTS},
         "good": all(entry["status"] in DELIVERED for entry in owed),
         "outstanding": sorted(set(expected) - _delivered(made_before)),
-        "problems": advice.problems(
-            [(advice.of_delivery(entry), subject_of(entry), entry["receiver"]) for entry in entries],
-            advice.OF_DELIVERIES,
-        ),
+        "problems": _problems(entries, quarter, started_at),
         "deliveries": entries,
     }
     report["sentence"] = _sentence(report)
     return report | {"trend": _trend(quarters)}
+
+
+def _problems(entries: Iterable[Mapping[str, Any]], quarter: str, started_at: str) -> list[dict[str, Any]]:
+    """What to do about each kind of outcome; of an export of another quarter than its own day's, commands name it."""
+    found = [(advice.of_delivery(entry), subject_of(entry), entry["receiver"]) for entry in entries]
+    problems = advice.problems(found, advice.OF_DELIVERIES)
+    if Quarter.parse(quarter) != Quarter.of(to_datetime(normalise(started_at))):
+        for step in (step for problem in problems for step in problem["steps"]):
+            step["commands"] = [
+                re.sub(r"gjeldsbro export (run|status)", rf"\g<0> --quarter {quarter}", command)
+                for command in step["commands"]
+            ]
+    return problems
 
 
 def subject_of(entry: Mapping[str, Any]) -> str:
