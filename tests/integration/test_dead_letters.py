@@ -98,6 +98,14 @@ def test_looking_takes_nothing_away(gjeldsbro, queue) -> None:
     assert gjeldsbro("dead-letters", "list", "--json") == first
 
 
+def test_looking_ends_when_it_takes_longer_than_the_letters_are_put_aside(gjeldsbro, queue, monkeypatch) -> None:
+    """Then the queue gives the same letters again, and takes none of them back; they are shown once."""
+    monkeypatch.setattr("gjeldsbro_operator.dead_letters._LOOKING_SECONDS", 0)
+    sent = queue({}, SCHEDULE_ARN=SCHEDULE, TARGET_ARN=machine("NightlyFetch"), ERROR_CODE="AccessDenied")
+    status, out, _ = gjeldsbro("dead-letters", "list", "--json")
+    assert (status, [letter["id"] for letter in out["letters"]]) == (1, [sent])
+
+
 def test_more_letters_than_one_answer_holds_are_all_seen(gjeldsbro, queue) -> None:
     """SQS gives at most ten messages at a time."""
     sent = {queue(NOTICE, RULE_ARN=RULE, TARGET_ARN="arn:aws:sqs:eu-north-1:123456789012:notices") for _ in range(23)}

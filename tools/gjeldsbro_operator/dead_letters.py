@@ -16,10 +16,12 @@ four may happen twice without harm.
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from gjeldsbro.domain.quarter import Quarter
 from gjeldsbro.domain.timestamps import from_datetime
@@ -168,14 +170,15 @@ def _looking(stack: Stack) -> Iterator[list[Letter]]:
                 MessageSystemAttributeNames=["SentTimestamp", "DeadLetterQueueSourceArn"],
             )
             found = [letter_of(dict(message)) for message in answer.get("Messages", [])]
-            if not found:
-                break
+            if seen >= {letter.id for letter in found}:
+                break  # no more, or those that are visible again after _LOOKING_SECONDS
             letters += [letter for letter in found if letter.id not in seen]
             seen |= {letter.id for letter in found}
         yield letters
     finally:
         for letter in letters:
-            stack.queues.change_message_visibility(QueueUrl=url, ReceiptHandle=letter.receipt, VisibilityTimeout=0)
+            with suppress(ClientError):  # it is visible again already, which SQS has several words for
+                stack.queues.change_message_visibility(QueueUrl=url, ReceiptHandle=letter.receipt, VisibilityTimeout=0)
 
 
 def _result(letters: list[Letter], lines: list[str], *, ok: bool = True) -> Result:
