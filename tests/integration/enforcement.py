@@ -9,6 +9,7 @@ writing its log, traces, network interfaces, and handing over what failed.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,8 @@ class Need(NamedTuple):
     resource: str
     keys: tuple[str, ...] = ()
     prefix: str | None = None
+    attributes: frozenset[str] | None = None
+    """Those that a call names when it asks for no others; None when it asks for all."""
 
 
 class Recorder:
@@ -171,7 +174,7 @@ def _of_dynamodb(operation: str, parameters: dict[str, Any]) -> Iterator[Need]:
         resource = _table(part["TableName"])
         if "IndexName" in part:
             resource += f"/index/{part['IndexName']}"
-        yield Need(f"dynamodb:{name}", resource, _leading(part))
+        yield Need(f"dynamodb:{name}", resource, _leading(part), attributes=_attributes(part))
 
 
 def _leading(part: dict[str, Any]) -> tuple[str, ...]:
@@ -179,6 +182,13 @@ def _leading(part: dict[str, Any]) -> tuple[str, ...]:
         if name in part.get(holder, {}):
             return (part[holder][name]["S"],)
     return ()
+
+
+def _attributes(part: dict[str, Any]) -> frozenset[str] | None:
+    if part.get("Select") != "SPECIFIC_ATTRIBUTES":
+        return None
+    expressions = (part.get(name, "") for name in ("ProjectionExpression", "FilterExpression"))
+    return frozenset(re.findall(r"(?<![:\w])#?[a-z]\w*", " ".join(expressions)))
 
 
 def _table(name: str) -> str:
@@ -230,6 +240,10 @@ def _holds(operator: str, values: dict[str, Any], need: Need) -> bool:
                 held = bool(need.keys) and set(need.keys) <= set(patterns)
             case "ForAllValues:StringLike", "dynamodb:LeadingKeys":
                 held = bool(need.keys) and all(any(fnmatchcase(key, one) for one in patterns) for key in need.keys)
+            case "ForAllValues:StringEquals", "dynamodb:Attributes":
+                held = need.attributes is not None and need.attributes <= set(patterns)
+            case "StringEqualsIfExists", "dynamodb:Select":
+                held = need.attributes is not None
             case "StringLikeIfExists", "s3:prefix":
                 held = need.prefix is None or any(fnmatchcase(need.prefix, one) for one in patterns)
             case "StringEquals", "events:source" | "events:detail-type":

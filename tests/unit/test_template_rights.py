@@ -360,6 +360,23 @@ def test_a_function_in_the_vpc_has_no_rights_on_it() -> None:
     assert [one["Sid"] for one in statements("FunctionBasics")] == ["SendTraces"]
 
 
+def test_who_scans_the_register_sees_no_loans() -> None:
+    """A Scan reads everybody's items: so it may name the keys only, in the table as in its index of keys."""
+    policies = resources("AWS::IAM::Policy")
+    scans = [one for policy in policies for one in statements(policy) if "dynamodb:Scan" in one["Action"]]
+    of_table = [one for one in scans if one["Resource"] == ["<RegisterTable.Arn>"]]
+    assert [one["Condition"] for one in of_table] == [
+        {
+            "ForAllValues:StringEquals": {"dynamodb:Attributes": ["pk", "sk"]},
+            "StringEqualsIfExists": {"dynamodb:Select": "SPECIFIC_ATTRIBUTES"},
+        }
+    ]
+    assert {place for one in scans for place in one["Resource"] if place.startswith("<RegisterTable")} == {
+        "<RegisterTable.Arn>",
+        "<RegisterTable.Arn>/index/outstanding-pushes",
+    }
+
+
 def test_every_function_of_the_api_knows_who_is_revoked() -> None:
     """The front door reads the lists in each of them, and none may change a list."""
     api = {

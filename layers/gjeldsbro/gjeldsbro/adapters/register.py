@@ -211,6 +211,7 @@ class DatasetItems:
                 "FilterExpression": "sk = :sk",
                 "ExpressionAttributeValues": {":sk": sort_key},
                 "ProjectionExpression": "pk",
+                "Select": "SPECIFIC_ATTRIBUTES",  # all that the function's role allows
             }
             return [parts_of_partition_key(item["pk"]["S"]) for item in _pages(self._client.scan, request)]
 
