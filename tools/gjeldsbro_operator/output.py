@@ -43,7 +43,7 @@ def show(result: Result, *, as_json: bool) -> None:
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
     for shown in result.tables:
-        table = Table(title=shown.title or None, title_justify="left", header_style="bold")
+        table = Table(title=_cell(shown.title) or None, title_justify="left", header_style="bold")
         for column in shown.columns:
             table.add_column(column, overflow="fold")
         for row in shown.rows:
