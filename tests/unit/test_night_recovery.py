@@ -1,6 +1,7 @@
 """Loads from scratch: whatever was lost or restored, the register is right afterwards (decision record 0023)."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -141,6 +142,29 @@ def test_a_run_from_scratch_lets_nobody_see_less(loss: Callable[[World], None], 
     with watched(world, SECOND, THIRD):
         world.night("scratch", fromScratch=True)
     world.assert_holds(THIRD)
+
+
+@pytest.mark.parametrize("loss", [index_lost, records_lost, bucket_lost])
+def test_the_night_after_a_run_from_scratch_that_died_goes_on_from_scratch(
+    loss: Callable[[World], None], monkeypatch
+) -> None:
+    """Nobody may have noticed yet; as long as none has ended, what is stored cannot be trusted."""
+    monkeypatch.setattr(load, "SEGMENTS", 2)
+    for writes in range(2, 40, 3):
+        world = after_two_nights()
+        world.rotate()
+        loss(world)
+        world.fetch("dead", scratch=True)
+        world.judge("dead")
+        world.mortality.writes, world.mortality.last = 0, writes
+        with suppress(DiedError):
+            world.load("dead")
+        world.mortality.last = None
+        world.serve(FIRST)
+        with watched(world, SECOND, THIRD, FIRST):
+            world.night("n4")
+        world.objects.delete_prefix("runs/")
+        world.assert_holds(FIRST)
 
 
 @pytest.mark.parametrize("rotated", [False, True])

@@ -171,6 +171,8 @@ def _fetch(job: Job, action: str, dataset: Dataset, tools: Fetcher, *, scratch: 
         start, withdraw = from_datetime(now), action == "withdraw"
         key = _key_for(dataset, tools.hash_keys.at(now), tools)
         until = from_datetime(to_datetime(_run_start(job, tools) or start) + timedelta(hours=FETCH_HOURS))
+        # One that died from scratch has found nothing that can be trusted: whoever comes next looks too.
+        scratch = scratch or bool(dataset.fetch and dataset.fetch.get("scratch"))
         cursor = _Cursor(job.run, start, keyVersion=key.version, withdraw=withdraw, until=until, scratch=scratch)
         cursor.ready = cursor.withdraw
         dataset = tools.records.update_dataset(dataset, job.run, fetch=cursor.stored())
