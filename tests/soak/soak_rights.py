@@ -28,7 +28,7 @@ def run(*tests: str, **environment: str) -> int:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False).returncode
 
 
-def tests_by_statement(file: Path) -> dict[tuple[str, str], list[str]]:
+def needing(file: Path) -> dict[tuple[str, str], list[str]]:
     """The tests that needed each (rights, sid), those that needed fewest statements first: they are the smallest."""
     found: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
@@ -42,7 +42,7 @@ def test_nothing_works_without_any_one_of_its_rights(tmp_path: Path) -> None:
     """Each statement is taken away in turn, and a test that passed with it fails."""
     record = tmp_path / "needed"
     assert run("-n", "2", "tests/integration", **{RECORD: str(record)}) == 0
-    tests = tests_by_statement(record)
+    tests = needing(record)
     policies = [function.removesuffix("Function") + "Rights" for function in functions()]
     every = [(rights, statement["Sid"]) for rights in policies for statement in statements(rights)]
     seen = [one for one in every if one[1] not in UNSEEN]

@@ -302,14 +302,27 @@ def test_nobody_replaces_the_hash_key_by_hand() -> None:
     """A key that a person knows turns the register into persons: only what nobody sees is ever put there."""
     deny = next(one for one in statements("HashKeySecretPolicy", "ResourcePolicy") if SECRET not in one["Action"])
     assert (deny["Effect"], deny["Principal"]) == ("Deny", "*")
-    assert deny["Action"] == ["secretsmanager:PutSecretValue", "secretsmanager:UpdateSecret"]
+    assert deny["Action"] == [
+        "secretsmanager:PutSecretValue",
+        "secretsmanager:UpdateSecret",
+        "secretsmanager:UpdateSecretVersionStage",
+    ]
     assert deny["Condition"] == {
         "ForAllValues:StringNotEquals": {"aws:CalledVia": ["cloudformation.amazonaws.com"]},
         "ArnNotEquals": {"aws:PrincipalArn": "<RotateHashKeyRole.Arn>"},
     }
     assert roles_that(touch="<HashKeySecret", do=("secretsmanager:PutSecretValue",)) == {"RotateHashKeyRole"}
-    assert "GenerateSecretString" in properties("HashKeySecret")
     assert "SecretString" not in properties("HashKeySecret")
+
+
+def test_no_deployment_makes_another_hash_key() -> None:
+    """CloudFormation generates a secret anew when how it is made changes: this must stay as it was deployed first."""
+    assert properties("HashKeySecret")["GenerateSecretString"] == {
+        "SecretStringTemplate": '{"version": "1"}',
+        "GenerateStringKey": "key",
+        "PasswordLength": 64,
+        "ExcludePunctuation": True,
+    }
 
 
 def test_few_functions_know_both_sides() -> None:
