@@ -18,16 +18,16 @@ from gjeldsbro.services.export import deliver
 from gjeldsbro.services.export.loans import PackageLoans
 from gjeldsbro.services.night import judge, leases, load, report
 
-EXAMPLES = 4000
+EXAMPLES = 600
 STEPS = 60
-EXAMPLES_UNTIL_FOUND = 600
+EXAMPLES_UNTIL_FOUND = 300
 
 
 def test_any_of_many_long_stories_ends_as_the_model_says() -> None:
     """Many long stories; a failing one is printed as the calls that make it."""
-    began = time.monotonic()
+    began = time.process_time()
     tell_stories(EXAMPLES, STEPS)
-    print(f"{EXAMPLES} stories of {STEPS} steps: {time.monotonic() - began:.0f} s")
+    print(f"{EXAMPLES} stories of {STEPS} steps: {time.process_time() - began:.0f} s of one processor")
 
 
 # Planted bugs
@@ -102,11 +102,6 @@ def as_of_goes_back() -> Any:
     return replaced(load, "dataset_as_of", lambda *found: right(*found[:2], None, *found[3:]))
 
 
-def pushes_count_whatever_a_dataset_says() -> Any:
-    """Of the account itself, that is; the cover still holds."""
-    return replaced(rules, "dataset_loan_times", lambda *_: {})
-
-
 def a_push_of_nothing_is_debt() -> Any:
     """A loan that was repaid by a push is still shown."""
     return replaced(rules, "is_debt", lambda loan, source: True)
@@ -119,7 +114,7 @@ def data_goes_before_its_successors() -> Any:
 
 def nothing_is_held() -> Any:
     """However few customers come."""
-    return replaced(judge, "SMALL_SET", 1 << 40)
+    return replaced(judge, "_change", lambda *_: 0)
 
 
 def files_of_a_night_stay() -> Any:
@@ -167,7 +162,6 @@ PLANTED = [
     a_cover_is_the_newest_dataset,
     a_dataset_speaks_for_its_fetch,
     as_of_goes_back,
-    pushes_count_whatever_a_dataset_says,
     a_push_of_nothing_is_debt,
     data_goes_before_its_successors,
     nothing_is_held,

@@ -52,7 +52,8 @@ SMALL_SET = 3
 SIDES = ((BANK, PROVIDER), (BANK, SUCCESSOR), (OTHER_BANK, OTHER_PROVIDER))
 PUSHERS = (*SIDES, (BANK, PUSHER))
 FAULTS = ("unavailable", "truncated", "foreign", "empty")
-SET_UPS = ((PROVIDER, PUSHER), (PROVIDER, SUCCESSOR, PUSHER), (SUCCESSOR, PUSHER), (SUCCESSOR,), (PROVIDER,))
+SIDE_BY_SIDE = (PROVIDER, SUCCESSOR, PUSHER)
+SET_UPS = ((PROVIDER, PUSHER), SIDE_BY_SIDE, (SUCCESSOR, PUSHER), (SUCCESSOR,), (PROVIDER,))
 DELIVERED = {"delivered", "already-delivered"}
 TAKEN = {"loaded", "unchanged"}
 
@@ -185,6 +186,33 @@ class WholeRegister(RuleBasedStateMachine):
     def begin_night(self, found, style, pages, only, hold, offsets, hurried, budget) -> None:
         """A night begins, and others come in between."""
         self._begin(self._night(found, style, pages, only, hold, offsets, hurried=hurried), budget)
+
+    @rule(number=st.integers(0, 15), value=st.sampled_from((1, 2)), seconds=st.integers(-600, -1))
+    def half_a_night(self, number: int, value: int, seconds: int) -> None:
+        """Of two providers one is not reached; who only pushes tells of a time between their datasets."""
+        self.hand_over(SIDE_BY_SIDE, "none")
+        self.night({(BANK, SUCCESSOR): "unavailable"}, "fresh", 1, BANK, False, 0, [], False)
+        self.claim(number, value, (BANK, PUSHER), seconds, None)
+
+    @precondition(lambda self: not self.open and not self.zombies)
+    @rule(number=st.integers(0, 15), budget=st.integers(1, 60))
+    def die_in_a_load(self, number: int, budget: int) -> None:
+        """A load dies that brings something new; by the next night all is again as it was before."""
+        bank, before = self.accounts[number][0], self.world.truth[self.accounts[number]].value
+        self.change(number, 2 if before == 1 else 1, "never", False)
+        run = self._night({}, "fresh", 1, bank, False, (), hurried=False)
+        run.reach("load")
+        run.step(budget)
+        run.abandon()
+        self.change(number, before, "never", False)
+        self.night({}, "fresh", 1, None, False, 24, [], False)
+
+    @precondition(lambda self: not self.open and not self.zombies)
+    @rule(side=sides)
+    def shrink(self, side: tuple[str, str]) -> None:
+        """After a good night nobody is left in a dataset; ``night`` knows whether that is to be held."""
+        self.night({}, "fresh", 1, None, False, 24, [], False)
+        self.night({side: "empty"}, "fresh", 1, side[0], True, 24, [], False)
 
     # Exports
 
