@@ -23,9 +23,13 @@ UNSEEN = {
 
 def run(*tests: str, **environment: str) -> int:
     """The exit status of these tests."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-    environment = {**os.environ, **environment}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False).returncode
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "--show-capture=no", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    if done.returncode and WITHOUT not in environment:
+        print(done.stdout)
+    return done.returncode
 
 
 def needing(file: Path) -> dict[tuple[str, str], list[str]]:

@@ -6,9 +6,13 @@ soak`` lets it run for long, and shows that it finds planted bugs (``tests/soak/
 """
 
 import logging
+import os
+import subprocess
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from unittest.mock import patch
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -394,11 +398,11 @@ class WholeRegister(RuleBasedStateMachine):
 
     @invariant()
     def records_of_deliveries_are_true(self) -> None:
-        """What is recorded as delivered has been delivered by that run."""
+        """What is recorded as delivered has been delivered, by that run or by another one with the same content."""
         for (receiver, on_behalf_of, quarter), record in self.world.table.made.items():
             if record["state"] == "delivered":
                 made = self.world.deliveries.get((receiver, on_behalf_of, quarter), [])
-                assert (record["run"], record["sha256"]) in made
+                assert record["sha256"] in {digest for _, digest in made}
 
     # Helpers
 
@@ -589,5 +593,18 @@ def tell_stories(examples: int, steps: int, *phases: Phase) -> None:
 
 
 def test_any_story_ends_as_the_model_says() -> None:
-    """Whatever happens, and in whatever order: at each moment readers and packages are what the model says."""
-    tell_stories(150, 50)
+    """Whatever happens, and in whatever order: at each moment readers and packages are what the model says.
+
+    In a process of its own: hypothesis takes ideas from the modules that happen to be loaded, and the same stories are
+    to be told each time.
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", f"from {__name__} import tell_stories; tell_stories(150, 50)"],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
