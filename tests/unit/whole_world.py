@@ -523,8 +523,9 @@ class Truth:
 
 @dataclass
 class Extract:
-    """What a provider hands out to one run."""
+    """What a provider hands out to one run: loans, or a list of customers."""
 
+    kind: str
     dataset: dict[str, Loans]
     stamps: tuple[int, int] | None
     pages: list[bytes]
@@ -649,14 +650,14 @@ class WholeWorld(World):
         return "loans" if found is None else found.dataset
 
     def _extract(self, bank: str, provider: str, kind: str) -> Extract:
-        """What is handed out to the run that asks, the same in all its tries."""
+        """What is handed out to the run that asks, the same in all its tries for the same kind of dataset."""
         assert self.current is not None
         found = self.extracts.get((self.current.task.run, bank, provider))
-        if found is None:
+        if found is None or found.kind != kind:
             dataset, stamps = self.earlier.pop((bank, provider, kind), None) or self.snapshot(bank, provider, kind)
             if self.faults.get((bank, provider)) == "empty":
                 dataset, stamps = {}, None
-            found = Extract(dataset, stamps, _pages(bank, provider, dataset, self.page_count))
+            found = Extract(kind, dataset, stamps, _pages(bank, provider, dataset, self.page_count))
             self.extracts[self.current.task.run, bank, provider] = found
         return found
 
