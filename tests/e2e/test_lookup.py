@@ -100,11 +100,13 @@ def test_a_notice_that_nobody_could_use_is_handed_over_again(parties, looked_up)
     """What was taken ten times and never deleted becomes a dead letter, and gets back into the queue by replay."""
     while parties.notices():
         pass
-    (letter,) = parties.gjeldsbro("dead-letters", "list", status=1)["letters"]
-    assert letter["what"] == f"notice of lookup {looked_up.answer.json()['uuid']}"
+    what = f"notice of lookup {looked_up.answer.json()['uuid']}"
+    letters = parties.gjeldsbro("dead-letters", "list", status=1)["letters"]
+    (letter,) = [letter for letter in letters if letter["what"] == what]
     parties.gjeldsbro("dead-letters", "replay", letter["id"], "--reason", "the service is mended")
-    assert parties.notices() == looked_up.events
-    assert parties.gjeldsbro("dead-letters", "list")["letters"] == []
+    assert parties.notices() == [event for event in looked_up.events if event["detail"]["referenceID"] == REFERENCE]
+    left = parties.gjeldsbro("dead-letters", "list", status=int(len(letters) > 1))["letters"]
+    assert letter["id"] not in [one["id"] for one in left]
 
 
 def test_nothing_known_is_204(parties, looked_up) -> None:

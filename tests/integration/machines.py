@@ -65,6 +65,7 @@ class Machine:
         handlers: dict[str, Handler] | None = None,
         seconds: float = 900,
         concurrency: int = 2,
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
         text = (ROOT / "statemachines" / f"{name}.asl.json").read_text(encoding="utf-8")
         functions = {_snake(logical): logical for logical in re.findall(r"\$\{(\w+)FunctionArn\}", text)}
@@ -77,11 +78,16 @@ class Machine:
         text = text.replace("${MaxConcurrency}", str(concurrency)).replace("${RetrySeconds}", "1")
         assert "${" not in text
         self.pauses: list[float] = []
-        monkeypatch.setattr(retrier_decl, "time", SimpleNamespace(sleep=self.pauses.append))
+        self._pause = pause
+        monkeypatch.setattr(retrier_decl, "time", SimpleNamespace(sleep=self._between_tries))
         monkeypatch.setattr(lambda_eval_utils, "execute_lambda_function_integration", self._invoke)
         self._client = boto3.client("stepfunctions")
         created = self._client.create_state_machine(name=name, definition=text, roleArn=_ROLE)
         self.arn = created["stateMachineArn"]
+
+    def _between_tries(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self._pause()
 
     def run(self, run: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start an execution named ``run`` and wait for its end; its description, with ``output`` parsed."""

@@ -21,7 +21,7 @@ from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.domain.quarter import Quarter
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.lookup_wiring import CONNECTIONS
-from gjeldsbro.services.ports import Institution, Lender, Provider
+from gjeldsbro.services.ports import Institution, Lender, Provider, Receiver
 from gjeldsbro_population import Population
 from gjeldsbro_simulator import Simulator
 
@@ -66,6 +66,7 @@ def test_a_function_asks_the_partner_table_for_what_it_may_have(partners, asked,
     now = datetime.now(UTC)
     started = {"startedAt": from_datetime(now), "quarter": str(Quarter.of(now))}
     partners.put_run("export", "last", started, now)
+    partners.put_receiver(Receiver("920013015", "Testbanken AS", ("920013015",), "sftp://bank", ("key",), "receiver"))
     asked.clear()
     _invoke(function)
     allowed = allowed_by(rights)

@@ -14,14 +14,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 from tests.integration.faulty_wire import Wire
 from tests.integration.machines import Context, Machine, handler_of
 from tests.integration.password_server import PasswordServer
@@ -65,6 +63,7 @@ class Exports:
     def __init__(self, partners: Any, store: Any, monkeypatch: pytest.MonkeyPatch, good: SftpServer) -> None:
         self.partners, self.store, self._monkeypatch, self._good = partners, store, monkeypatch, good
         self.handlers: dict[str, Callable[..., Any]] = {}
+        self.pause: Callable[[], None] = lambda: None
         self.folder = Path()
         self.package_was = b""
 
@@ -81,7 +80,7 @@ class Exports:
 
     def run(self, run: str, *, missed: int) -> Machine:
         """One run; ``missed`` packages are not delivered. The good receiver's are, at its first try, and only once."""
-        machine = Machine("quarterly_export", self._monkeypatch, handlers=self.handlers)
+        machine = Machine("quarterly_export", self._monkeypatch, handlers=self.handlers, pause=self.pause)
         ended = machine.run(run)
         assert (ended["status"], ended["output"]["notDelivered"]) == ("SUCCEEDED", missed)
         assert [key for key in self.store.keys("") if not key.startswith("reports/")] == []
@@ -165,7 +164,6 @@ def check_package(data: bytes, on_behalf_of: str, numbers: list[str]) -> None:
 @pytest.fixture
 def exports(aws, partners, secrets, store, monkeypatch, good) -> Exports:
     """A register with debts, a good receiver with its list, and retries without their pauses."""
-    monkeypatch.setattr(retrier_decl, "time", SimpleNamespace(sleep=lambda _: None))
     monkeypatch.setattr(read_lists, "PAUSES", (0, 0, 0, 0))
     for file in good.folder.iterdir():
         file.unlink()
@@ -441,10 +439,10 @@ def test_a_connection_that_is_cut_during_the_download(exports, sshd):
 
 
 @pytest.mark.parametrize("lingers", [False, True], ids=["at once", "lingers"])
-def test_a_server_that_allows_one_connection(exports, sshd, monkeypatch, lingers):
+def test_a_server_that_allows_one_connection(exports, sshd, lingers):
     """One is enough for everything; a server that still counts the last one refuses us, and is tried again."""
     with wire_to(sshd) as wire:
-        monkeypatch.setattr(retrier_decl, "time", SimpleNamespace(sleep=lambda _: wire.wait_until_free()))
+        exports.pause = wire.wait_until_free
         wire.alone, wire.lingers = True, lingers
         exports.receive(over(wire, sshd, on_behalf_of=(FAULTY, OTHER)), sshd.folder)
         exports.delivers()

@@ -43,6 +43,8 @@ def message(*loans, provider=PROVIDER, institution=BANK, person=PERSON) -> Messa
 class FakeRegister:
     """The register in memory; ``fail_after`` puts it refuses the rest."""
 
+    newest_version = KEY.number
+
     def __init__(self) -> None:
         self.items = {}
         self.fail_after = None
