@@ -31,6 +31,7 @@ from gjeldsbro_simulator import ServedDataset, Simulator, Tls
 BANK = "920013015"
 OTHER_BANK = "985815534"
 OURS = "983544622"
+CONNECTION = "/debt-information/v1/connection"
 PUSH = "/debt-information/v1/loans"
 SEARCH = "/debt-search/v1/search"
 REFERENCE = "application 2026-93"
@@ -236,6 +237,12 @@ def pushed(parties: Parties, nights: Nights) -> list[requests.Response]:
     return [parties.push(message) for message in messages]
 
 
+@pytest.fixture(scope="session")
+def connected(parties: Parties, pushed: list[requests.Response]) -> requests.Response:
+    """The bank's connection check after that; the sample events below report a failure of its fetch."""
+    return parties.call("GET", CONNECTION, certificate=parties.certificate(BANK))
+
+
 @dataclass(frozen=True)
 class Exported:
     """What an export told, and what is in the receiver's folder afterwards."""
@@ -322,7 +329,11 @@ def second_receiver(parties: Parties, exported: Exported) -> Iterator[SftpServer
 
 @pytest.fixture(scope="session")
 def answers(
-    parties: Parties, shown: dict[str, Any], looked_up: LookedUp, second_receiver: SftpServer
+    parties: Parties,
+    connected: requests.Response,
+    shown: dict[str, Any],
+    looked_up: LookedUp,
+    second_receiver: SftpServer,
 ) -> dict[str, Answer]:
     """What each function made of its sample event in the real Lambda runtime, in the order of the flows."""
     runtime = make_runtime(parties.directory / "runtime")

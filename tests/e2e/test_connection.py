@@ -1,7 +1,6 @@
 """The connection check through the gateway, after two nights and some pushes."""
 
-BANK = "920013015"
-CONNECTION = "/debt-information/v1/connection"
+from tests.e2e.conftest import BANK, CONNECTION
 
 
 def ask(parties, organisation: str | None, **certificate):
@@ -9,12 +8,11 @@ def ask(parties, organisation: str | None, **certificate):
     return parties.call("GET", CONNECTION, certificate=parties.certificate(organisation, **certificate))
 
 
-def test_a_provider_sees_its_own_deliveries(parties, nights, pushed) -> None:
+def test_a_provider_sees_its_own_deliveries(connected) -> None:
     """When its dataset was accepted and when it last pushed, of its own institutions only."""
-    answer = ask(parties, BANK)
-    body = answer.json()
+    body = connected.json()
 
-    assert answer.status_code == 200
+    assert connected.status_code == 200
     assert body["organisation"] == f"NTRNO-{BANK}"
     assert [one["financialInstitutionID"] for one in body["institutions"]] == [BANK]
     (entry,) = body["institutions"]
