@@ -111,7 +111,7 @@ def enforced(test: str) -> Iterator[None]:
             return call(self, operation, parameters)
         except ClientError as exc:
             if exc.response.get("Error", {}).get("Code") == "NoSuchKey":  # else S3 would answer AccessDenied
-                recorder.check(function, Need("s3:ListBucket", "<DataBucket.Arn>"))
+                recorder.check(function, Need("s3:ListBucket", f"<{_bucket(parameters['Bucket'])}.Arn>"))
             raise
 
     with pytest.MonkeyPatch.context() as patched:
