@@ -1,114 +1,97 @@
-"""``make bench``: all parts, or those that are named (``make bench PARTS="cold push"``).
+"""``make bench``: all parts, or those that are named (``make bench PARTS="pages push"``); ``RECORD=1`` notes the table.
 
-``data``: each row's work and its reference in turn, in fresh processes, as a ratio. ``cold``, ``push`` and ``lookup``:
-the functions that somebody waits for (``online``).
-
-Absolute seconds depend on the machine and on what else it does; a ratio of two medians, taken in turn in the same run,
-does much less. Peak memory is that of the whole process above the same process before the work.
+A part is a module of this folder with ``ROWS`` and ``write_data`` (one table of ratios, see ``measure``), or one of
+``ONLINE``: functions in the Lambda runtime that somebody waits for (see ``online``).
 """
 
-import json
-import resource
-import statistics
-import subprocess
+import importlib
+import os
+import platform
+import re
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
-from tests.bench.cases import CASES, ROWS, write_data
+from tests.bench.measure import Measured, Result, measure_rows
 from tests.bench.online import cold_starts, lookups, pushes
 from tests.bench.world import world
 
+TABLES = ("pages", "lists", "packages")
 ONLINE = {"cold": cold_starts, "push": pushes, "lookup": lookups}
-PARTS = ("data", *ONLINE)
-ROUNDS = 5
-_SECONDS = 300
+PARTS = (*TABLES, *ONLINE)
+COLUMNS = ("path", "CPU s", "s", "MiB", "reference", "CPU s", "s", "MiB", "speed", "memory", "aim", "")
+RESULTS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+_RECORDED = re.compile(r"(?<=<!-- the table of `make bench RECORD=1` -->\n).*?(?=<!-- end of the table -->)", re.DOTALL)
 
 
-class Measured(NamedTuple):
-    """Medians of one case: CPU seconds, and MiB that the work added to the process's peak."""
-
-    seconds: float
-    mebibytes: float
-
-
-def measure(case: str, folder: Path) -> dict[str, float]:
-    """Run one case once, in this process."""
-    if case == "data":
-        write_data(folder)
-        return {}
-    work = CASES[case](folder)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.process_time()
-    result = work()
-    seconds = time.process_time() - began
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    del result
-    return {"seconds": seconds, "mebibytes": (after - before) / 1024}
-
-
-def main(parts: Sequence[str]) -> None:
+def main(parts: Sequence[str], *, record: bool) -> None:
     """Measure what was asked for and print tables."""
     console = Console()
     if not console.is_terminal:
-        console.width = 150
-    if "data" in parts:
-        _data(console)
-    online_parts = [part for part in parts if part in ONLINE]
-    if online_parts:
+        console.width = 200
+    results = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in parts:
+            if part in TABLES:
+                module = importlib.import_module(f"tests.bench.{part}")
+                module.write_data(folder)
+                results += measure_rows(module.ROWS, folder, console.log)
+    if results:
+        console.print(_table(results))
+        console.print("Speed is the reference's time divided by ours, memory our process's peak divided by its.")
+    if record:
+        text = RESULTS.read_text(encoding="utf-8")
+        RESULTS.write_text(_RECORDED.sub(lambda _: f"\n{_markdown(results)}\n", text), encoding="utf-8")
+    if online_parts := [part for part in parts if part in ONLINE]:
         with tempfile.TemporaryDirectory() as name, world(Path(name)) as place:
             for part in online_parts:
                 ONLINE[part](place, console)
-    console.print("Ratios are ours divided by the reference: below 1 is faster, or leaner, than it.")
 
 
-def _data(console: Console) -> None:
-    table = Table("What", "CPU s", "MiB", "Reference", "CPU s", "MiB", "time ratio", "memory ratio", title="Benchmarks")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        _in_a_fresh_process("data", folder)  # a process's peak counts from its parent's: this one stays small
-        for title, ours, reference, other in ROWS:
-            runs: dict[str, list[dict[str, float]]] = {ours: [], other: []}
-            for _ in range(ROUNDS):
-                for case, found in runs.items():
-                    found.append(_in_a_fresh_process(case, folder))
-            mine, theirs = _median(runs[ours]), _median(runs[other])
-            table.add_row(
-                title,
-                f"{mine.seconds:.3f}",
-                f"{mine.mebibytes:.0f}",
-                reference,
-                f"{theirs.seconds:.3f}",
-                f"{theirs.mebibytes:.0f}",
-                f"{mine.seconds / theirs.seconds:.2f}",
-                f"{mine.mebibytes / theirs.mebibytes:.2f}" if theirs.mebibytes >= 1 else "",
-            )
-    console.print(table)
-
-
-def _in_a_fresh_process(case: str, folder: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "tests.bench.run", "--case", case, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
-    measured: dict[str, float] = json.loads(done.stdout)
-    return measured
-
-
-def _median(runs: list[dict[str, float]]) -> Measured:
-    return Measured(
-        statistics.median(run["seconds"] for run in runs),
-        statistics.median(run["mebibytes"] for run in runs),
+def _cells(result: Result) -> tuple[str, ...]:
+    row, missed = result.row, result.missed()
+    verdict = "" if not row.aims else f"missed: {', '.join(missed)}" if missed else "met"
+    return (
+        row.path,
+        *_figures(result.ours),
+        row.reference,
+        *_figures(result.other),
+        f"{result.speed:.2f}",
+        f"{result.memory:.2f}",
+        ", ".join(aim.words for aim in row.aims),
+        verdict,
     )
 
 
+def _figures(measured: Measured) -> Iterator[str]:
+    yield f"{measured.cpu:.3f}"
+    yield f"{measured.seconds:.3f}"
+    counts = "".join(f"; {name} {number:,.10g}" for name, number in measured.counts.items())
+    yield f"{measured.peak:.0f} (+{measured.added:.0f}){counts}"
+
+
+def _table(results: Sequence[Result]) -> Table:
+    table = Table(*COLUMNS, title="Benchmarks")
+    for result in results:
+        table.add_row(*_cells(result))
+    return table
+
+
+def _markdown(results: Sequence[Result]) -> str:
+    """The table for the results file, with what it was measured on."""
+    machine = f"{os.cpu_count()} {platform.machine()} cores, Python {platform.python_version()}"
+    lines = [f"On {machine}, {datetime.now(UTC):%Y-%m-%d}:", ""]
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *(_cells(result) for result in results)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--case"]:
-        sys.stdout.write(json.dumps(measure(sys.argv[2], Path(sys.argv[3]))))
-    elif unknown := set(sys.argv[1:]) - set(PARTS):
+    asked = [argument for argument in sys.argv[1:] if argument != "--record"]
+    if unknown := set(asked) - set(PARTS):
         sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    else:
-        main(sys.argv[1:] or PARTS)
+    main(asked or PARTS, record="--record" in sys.argv)
