@@ -18,7 +18,7 @@ from gjeldsbro.adapters.register import DatasetItems
 from gjeldsbro.domain.loans import ChargeCard, CreditFacility, Loan, RepaymentLoan, encode_loans
 from gjeldsbro.domain.quarter import Quarter, month_and_year
 from gjeldsbro.domain.timestamps import from_datetime
-from gjeldsbro.errors import InstitutionUnavailableError
+from gjeldsbro.errors import ConfigurationError, InstitutionUnavailableError
 from gjeldsbro.services.export import read_lists
 from gjeldsbro.services.ports import Institution, Provider, Receiver
 from gjeldsbro_local.sftp_server import SftpServer
@@ -305,6 +305,12 @@ def test_a_second_run_delivers_again_only_with_a_reason(world, partners, monkeyp
     machine.run("export-4", {"receiver": BANK, "again": True, "reason": "the receiver lost it"})
     assert {outcome["status"] for outcome in partners.outcomes("export-4").values()} == {"delivered"}
     assert (world / f"{BANK}.gzip").stat().st_mtime_ns > before
+
+
+def test_a_run_that_nobody_knows_is_not_reported(world):
+    """Neither a plan nor a report is a fault of whoever asks for it, and says so."""
+    with pytest.raises(ConfigurationError, match="neither a plan nor a report"):
+        handler_of("report_export")({"run": "export-1"}, Context())
 
 
 def test_a_run_without_receivers_ends_well(aws, partners, store, monkeypatch):

@@ -191,6 +191,18 @@ def test_a_night_tells_the_people_on_duty(aws, partners, reports, bank, machine,
     ]
 
 
+def test_a_night_whose_predecessors_report_has_expired_is_reported(reports, bank, machine) -> None:
+    """What is no longer there is no part of the trend, and no fault."""
+    for institution in (GOOD, PAGED, BAD, DOWN):
+        bank.deliver(institution, dict.fromkeys(people(2), 100))
+    machine.run("night-1")
+    reports.delete(["nightly/night-1.json"])
+
+    assert machine.run("night-2")["status"] == "SUCCEEDED"
+
+    assert [night["run"] for night in reports.get_json("nightly/night-2.json")["trend"]["nights"]] == ["night-2"]
+
+
 def told(aws) -> list[tuple[str, str]]:
     """Subject and text of what was sent to the topic."""
     topic = sns_backends["123456789012"]["eu-north-1"].topics[aws["ALARM_TOPIC"]]

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from gjeldsbro.domain.timestamps import from_datetime
+from gjeldsbro.errors import ConfigurationError
 from gjeldsbro.services.export import places
 from gjeldsbro.services.export.deliver import figures_of
 from gjeldsbro.services.export.plan import Plan, blame
@@ -25,12 +26,18 @@ def report_export(*, run: str, partners: ExportPartners, store: Store, press: Pr
 
     Returns the report's key and how many deliveries there were, and how many of them were not made. A call that is
     repeated after it was done gives the same answer, and deletes what the first could not.
+
+    Raises ConfigurationError for a run that nobody knows.
     """
     try:
         plan = Plan.load(store, run)
     except KeyError:
+        try:
+            report = press.store.get_json(report_key(FLOW, run))
+        except KeyError:
+            raise ConfigurationError("the run has neither a plan nor a report") from None
         store.delete_prefix(places.run_prefix(run))
-        return _summary(press.store.get_json(report_key(FLOW, run)))
+        return _summary(report)
     outcomes = partners.outcomes(run)
     for receiver, on_behalf_of in plan.deliveries:
         outcome = outcomes.get(places.subject(receiver, on_behalf_of))
