@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import paramiko
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -16,12 +17,14 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from paramiko.packet import Packetizer
 from tests.integration.password_server import PasswordServer
 
-from gjeldsbro.adapters import receiver_client
+from gjeldsbro.adapters import receiver_client, sftp_session
 from gjeldsbro.adapters.receiver_client import Address, connect
 from gjeldsbro.adapters.secrets import ReceiverSecret
 from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, ReceiverUnavailableError
+from gjeldsbro.services.export import deliver
 from gjeldsbro.services.ports import Receiver
 from gjeldsbro_local.sftp_server import SftpServer
 
@@ -112,6 +115,121 @@ def test_small_requests_are_sent_at_once(receiver, secret, folder):
         assert sftp._transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+class Strict(SftpServer):
+    """A server whose configuration has these lines as well."""
+
+    lines = ""
+
+    def _configuration(self, extra: str) -> str:
+        return f"{self.lines}\n{super()._configuration(extra)}"
+
+
+def of(server: SftpServer) -> tuple[Receiver, ReceiverSecret]:
+    """A server's receiver, and the key that it accepts."""
+    receiver = Receiver("920013015", "Bank", ("920013015",), server.url, (server.host_key,), "secret")
+    return receiver, ReceiverSecret(None, server.private_key_file.read_text(), None)
+
+
+def test_the_fastest_cipher_comes_first_and_none_is_left_out(receiver, secret, folder):
+    """A server that speaks them agrees on AES-GCM; all others that paramiko knows are still offered."""
+    with connect(receiver, secret) as sftp:
+        transport = sftp._transport
+        assert transport.local_cipher == transport.remote_cipher == "aes128-gcm@openssh.com"
+        offered = transport.get_security_options().ciphers
+        assert sorted(offered) == sorted(paramiko.Transport._preferred_ciphers)
+
+
+@pytest.mark.parametrize("cipher", ["aes256-gcm@openssh.com", "aes256-ctr", "aes128-cbc"])
+def test_a_server_with_another_cipher(tmp_path, cipher):
+    """A server that does not speak what we like best is served as well as the others."""
+    strict = Strict(tmp_path)
+    strict.lines = f"Ciphers {cipher}"
+    with strict as server, connect(*of(server)) as sftp:
+        assert sftp._transport.local_cipher == cipher
+        content = os.urandom(1 << 20)
+        sftp.write("package", 0, [content])
+        assert b"".join(sftp.read("package", 0, len(content))) == content
+
+
+def test_new_keys_in_the_middle_of_a_file(receiver, secret, folder, monkeypatch):
+    """The keys of a connection are changed after some bytes; what is on the way then arrives as well."""
+    monkeypatch.setattr(Packetizer, "REKEY_BYTES", 1 << 20)
+    content, agreed = os.urandom(12 << 20), []
+    real = paramiko.Transport._activate_outbound
+    monkeypatch.setattr(paramiko.Transport, "_activate_outbound", lambda self: (agreed.append(self), real(self)))
+    with connect(receiver, secret) as sftp:
+        sftp.write("package", 0, [content])
+        written = len(agreed)
+        assert b"".join(sftp.read("package", 0, len(content))) == content
+    assert written > 3
+    assert len(agreed) > written + 3
+
+
+@pytest.mark.parametrize("options", ["-P limits", ""])
+def test_requests_fit_the_server(tmp_path, monkeypatch, options):
+    """Large ones to a server that says that it takes them, and the usual ones to others."""
+    with SftpServer(tmp_path, sftp_options=options) as server, connect(*of(server)) as sftp:
+        asked, send = set(), sftp._session._send
+        monkeypatch.setattr(sftp._session, "_send", lambda *sent: (asked.add(sum(map(len, sent[2:]))), send(*sent)))
+        content = os.urandom(700_001)
+        sftp.write("package", 0, [content[:300_000], content[300_000:]])
+        assert b"".join(sftp.read("package", 0, len(content))) == content
+        assert b"".join(sftp.read("package", 1, 2 * len(content))) == content[1:]
+        largest = sftp_session.PLAIN_SIZE if options else receiver_client._PIECE
+        assert largest < max(asked) < largest + 100
+        assert max(map(len, sftp.read("package", 0, len(content)))) == largest
+
+
+def test_a_server_that_gives_less_than_was_asked_for(receiver, secret, folder, monkeypatch):
+    """The rest is asked for again: only nothing means the end of a file."""
+    content = os.urandom(500_001)
+    (folder / "package").write_bytes(content)
+    with connect(receiver, secret) as sftp:
+        real = sftp._session.start_reading
+        monkeypatch.setattr(sftp._session, "start_reading", lambda h, at, size: real(h, at, max(1, size * 2 // 3)))
+        assert b"".join(sftp.read("package", 0, len(content))) == content
+        assert b"".join(sftp.read("package", 7, 300_000)) == content[7:300_007]
+
+
+def test_a_file_that_is_left_does_not_disturb_what_follows(receiver, secret, folder):
+    """What was asked ahead of a file that nobody reads on is not taken for other answers."""
+    content = os.urandom(5 << 20)
+    (folder / "package").write_bytes(content)
+    with connect(receiver, secret) as sftp:
+        for _ in range(3):
+            pieces = sftp.read("package", 0, len(content))
+            assert content.startswith(next(pieces))
+            pieces.close()
+        assert [file.size for file in sftp.files()] == [len(content)]
+        with pytest.raises(ZeroDivisionError):
+            sftp.write("other", 0, (content[: 1 << 20] for number in (1, 0) if 1 / number))
+        assert b"".join(sftp.read("package", 0, len(content))) == content
+
+
+def test_no_more_than_is_sent_again_is_ever_unconfirmed(receiver, secret, folder, monkeypatch):
+    """However large a file is: what a delivery sends again after an interruption covers what was not confirmed."""
+    content, most, open_requests = os.urandom(24 << 20), 0, {}
+    with connect(receiver, secret) as sftp:
+        start, confirm = sftp._session.start_writing, sftp._session.confirm
+
+        def counted_start(handle: bytes, offset: int, data: bytes) -> int:
+            nonlocal most
+            number = start(handle, offset, data)
+            open_requests[number] = len(data)
+            most = max(most, sum(open_requests.values()))
+            return number
+
+        def counted_confirm(number: int) -> None:
+            confirm(number)
+            del open_requests[number]
+
+        monkeypatch.setattr(sftp._session, "start_writing", counted_start)
+        monkeypatch.setattr(sftp._session, "confirm", counted_confirm)
+        sftp.write("package", 0, [content])
+    assert not open_requests
+    assert 1 << 20 < most <= receiver_client._MOST_UNCONFIRMED + receiver_client._PIECE < deliver._REWIND
+
+
 def test_write_resumes_at_a_byte(receiver, secret, folder):
     """Writing from a byte on keeps what stands before it and replaces what stands after."""
     (folder / "package").write_bytes(b"0123456789")
@@ -135,7 +253,7 @@ def test_replace_without_openssh_extension_puts_the_old_file_aside(receiver, sec
     (folder / "new").write_text("new")
     (folder / "old").write_text("old")
     with connect(receiver, secret) as sftp:
-        monkeypatch.setattr(sftp._client, "posix_rename", unsupported)
+        monkeypatch.setattr(sftp._session, "posix_rename", unsupported)
         sftp.replace("new", "old")
     assert [(file.name, file.read_text()) for file in folder.iterdir()] == [("old", "new")]
 
@@ -146,15 +264,15 @@ def test_a_server_that_does_not_rename_keeps_the_old_file(receiver, secret, fold
     (folder / "new").write_text("new")
     (folder / "old").write_text("old")
     with connect(receiver, secret) as sftp:
-        rename = sftp._client.rename
+        rename = sftp._session.rename
 
         def refuse(source: str, target: str) -> None:
             if which == "none" or source.endswith("/new"):
                 unsupported()
             rename(source, target)
 
-        monkeypatch.setattr(sftp._client, "posix_rename", unsupported)
-        monkeypatch.setattr(sftp._client, "rename", refuse)
+        monkeypatch.setattr(sftp._session, "posix_rename", unsupported)
+        monkeypatch.setattr(sftp._session, "rename", refuse)
         with pytest.raises(ReceiverRefusedError) as refused:
             sftp.replace("new", "old")
     assert refused.value.code == "RENAME"

@@ -476,7 +476,7 @@ def test_a_server_that_is_very_slow(exports, sshd, monkeypatch):
     """
     for module, name in (
         (receiver_client, "_PIECE"),
-        (receiver_client, "_CONFIRM_EVERY"),
+        (receiver_client, "_MOST_UNCONFIRMED"),
         (deliver, "_LOOK_AT_TIME"),
         (deliver, "_REWIND"),
         (read_lists, "PIECE_SIZE"),
