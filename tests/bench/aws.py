@@ -12,7 +12,8 @@ our cost, and neither a network's nor an emulator's.
     aws.install()                                # what gjeldsbro.adapters.aws gives from here on
     aws.attach(boto3.Session()._session)         # any other botocore session, before it makes clients
     aws.counts["dynamodb.BatchWriteItem"]        # calls, by service and operation
-    aws.counts["items written"]                  # also: items deleted, items read, bytes sent, bytes received
+    aws.counts["items written"]                  # also: items written in batches, items deleted, items read,
+                                                 # bytes sent, bytes received
     aws.counts.clear()
 
 A ``Table`` keeps what is written and knows conditions, updates, queries and scans, as far as our adapters use them. A
@@ -361,6 +362,7 @@ class Aws:
         puts, deletions = body.count(b'{"PutRequest": '), body.count(b'{"DeleteRequest": ')
         assert 1 <= puts + deletions <= 25
         self.counts["items written"] += puts
+        self.counts["items written in batches"] += puts
         self.counts["items deleted"] += deletions
         if self._weigh or not all(isinstance(table, Sink) for table in self.tables.values()):
             request: dict[str, list[dict[str, Any]]] = msgspec.json.decode(body)["RequestItems"]

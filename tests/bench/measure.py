@@ -157,4 +157,4 @@ def _main(case: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    importlib.import_module("tests.bench.measure")._main(*sys.argv[1:])  # whose Counts are those of the cases

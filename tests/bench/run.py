@@ -20,7 +20,7 @@ from tests.bench.measure import Measured, Result, measure_rows
 from tests.bench.online import cold_starts, lookups, pushes
 from tests.bench.world import world
 
-TABLES = ("pages", "lists", "packages", "transfers")
+TABLES = ("pages", "loads", "lists", "packages", "transfers")
 ONLINE = {"cold": cold_starts, "push": pushes, "lookup": lookups}
 PARTS = (*TABLES, *ONLINE)
 COLUMNS = ("path", "CPU s", "s", "MiB", "reference", "CPU s", "s", "MiB", "speed", "memory", "aim", "")

@@ -57,6 +57,7 @@ def stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Tables, bucket and secrets in moto, and the functions' environment; state machines run when they are started."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(aws_clients, "_DYNAMODB_CONFIG", aws_clients._CONFIG)  # every request is checked here
     with mock_aws(config={"stepfunctions": {"execute_state_machine": True}}):
         aws_clients.forget_clients()
         _create_tables(boto3.client("dynamodb"))

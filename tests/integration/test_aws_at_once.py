@@ -205,6 +205,7 @@ def test_calls_items_and_bytes_are_counted(monkeypatch):
 
     assert account.counts["dynamodb.BatchWriteItem"] == 4
     assert (account.counts["items written"], account.counts["items deleted"]) == (60, 1)
+    assert account.counts["items written in batches"] == 60
     assert account.counts["bytes sent"] > 60 * 1200
     our_clients.forget_clients()
 

@@ -1,11 +1,13 @@
 """The RegisterTable on moto: real expressions, conditions and pages."""
 
-from threading import Event
+from threading import Barrier, Event
+from time import sleep
 
 import pytest
+from botocore.exceptions import EndpointConnectionError, ParamValidationError
 
 from gjeldsbro.adapters import aws as aws_clients
-from gjeldsbro.adapters.register import BATCH_SIZE, MAX_ATTEMPTS, DatasetItems, Register
+from gjeldsbro.adapters.register import BATCH_SIZE, CONCURRENCY, MAX_ATTEMPTS, DatasetItems, Register
 from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.loans import RepaymentLoan, encode_loans
 from gjeldsbro.domain.register import MAX_LOANS_BYTES, DatasetItem, Item, PushItem, StoredItem, push_version
@@ -274,6 +276,53 @@ def test_a_batch_that_stays_unprocessed_is_an_error(aws):
         datasets.write_dataset_items(BANK, PROVIDER, "run", rows)
     assert len(client.batches) == MAX_ATTEMPTS
     assert sum(waits) <= 20
+
+
+def test_batches_are_written_side_by_side_and_each_once(aws):
+    """Writers take turns at the rows, which come from one stream, and write at the same time."""
+    both, written = Barrier(2), []
+
+    class Meeting(Stubborn):
+        def batch_write_item(self, RequestItems):  # noqa: N803 - boto3's name
+            both.wait(10)
+            written.append([one["PutRequest"]["Item"]["loans"]["B"] for one in RequestItems[aws["REGISTER_TABLE"]]])
+            return {"UnprocessedItems": {}}
+
+    datasets = DatasetItems(aws["REGISTER_TABLE"], Meeting(None, 0), KEY.version)
+    loans = [number.to_bytes(2) for number in range(40 * BATCH_SIZE)]
+    rows = ((KEY.customer_key(str(number)), one) for number, one in enumerate(loans))
+
+    assert datasets.write_dataset_items(BANK, PROVIDER, "run", rows) == len(loans)
+    assert len(written) == 40
+    assert sorted(one for batch in written for one in batch) == loans
+
+
+def test_after_an_error_no_batch_is_begun(aws):
+    """The state machine tries again from the last position noted: what is written until then is written in vain."""
+    failed, begun = Event(), []
+
+    class Failing(Stubborn):
+        def batch_write_item(self, RequestItems):  # noqa: N803 - boto3's name
+            begun.append(RequestItems)
+            if len(begun) == 1:
+                failed.set()
+                raise EndpointConnectionError(endpoint_url="https://dynamodb")
+            failed.wait(10)
+            sleep(0.02)
+            return {"UnprocessedItems": {}}
+
+    datasets = DatasetItems(aws["REGISTER_TABLE"], Failing(None, 0), KEY.version)
+    rows = [(KEY.customer_key(str(number)), b"x") for number in range(400 * BATCH_SIZE)]
+
+    with pytest.raises(EndpointConnectionError):
+        datasets.write_dataset_items(BANK, PROVIDER, "run", rows)
+    assert len(begun) <= 2 * CONCURRENCY
+
+
+def test_every_request_is_checked_here(aws):
+    """In production the client leaves that to DynamoDB; a fault of ours is seen before."""
+    with pytest.raises(ParamValidationError):
+        aws_clients.dynamodb().get_item(TableName=aws["REGISTER_TABLE"], Key={"pk": {"S": 1}})
 
 
 def test_a_customer_that_fits_no_item_is_refused_clearly(register, datasets):

@@ -2,6 +2,7 @@
 
 import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import ParamValidationError
 from botocore.loaders import Loader
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,21 @@ def test_what_has_no_form_is_refused() -> None:
 def test_services_are_described_as_botocore_reads_them(service: str, kind: str) -> None:
     """The quicker loader leaves nothing out."""
     assert aws._Loader().load_service_model(service, kind) == Loader().load_service_model(service, kind)
+
+
+def test_clients_are_patient_alike_and_s3_is_asked_for_nothing_odd(monkeypatch) -> None:
+    """DynamoDB's requests are not checked before they are sent; an object without a name would be its bucket."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
+    aws.forget_clients()
+    factories = (aws.dynamodb, aws.events, aws.kms, aws.s3, aws.secretsmanager, aws.sns)
+    configs = [factory().meta.config for factory in factories]
+
+    assert {(config.read_timeout, config.retries["total_max_attempts"]) for config in configs} == {(20, 5)}
+    with pytest.raises(ParamValidationError):
+        aws.s3().put_object(Bucket="bucket", Key="", Body=b"")
+    aws.forget_clients()
 
 
 @pytest.mark.parametrize(("variables", "built"), [({"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}, 1), ({}, 0)])

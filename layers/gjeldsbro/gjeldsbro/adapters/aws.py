@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import botocore
 import botocore.session
 import msgspec
 from botocore.config import Config
@@ -28,7 +29,14 @@ _CONFIG = Config(
     read_timeout=20,
     retries={"mode": "standard", "total_max_attempts": 5},
     max_pool_connections=32,
+    user_agent=f"gjeldsbro Botocore/{botocore.__version__}",  # the client's own is put together anew for each request
 )
+_DYNAMODB_CONFIG = _CONFIG.merge(Config(parameter_validation=False))
+"""DynamoDB checks by itself what it is asked, and the client's check before it takes longer than all else of a batch.
+
+Of S3 it stays: an object without a name is its bucket there. The integration tests check DynamoDB's requests too.
+"""
+
 _SERVICES: Final = ("dynamodb", "events", "kms", "s3", "secretsmanager", "sns")
 
 
@@ -57,7 +65,7 @@ class _Loader(Loader):
 @lru_cache(maxsize=None)
 def dynamodb() -> "DynamoDBClient":
     """The DynamoDB client of this process."""
-    return cast("DynamoDBClient", _session().create_client("dynamodb", config=_CONFIG))
+    return cast("DynamoDBClient", _session().create_client("dynamodb", config=_DYNAMODB_CONFIG))
 
 
 @lru_cache(maxsize=None)

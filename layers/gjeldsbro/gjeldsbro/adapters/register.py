@@ -17,8 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import batched, chain, islice
+from threading import Lock
 from time import sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from gjeldsbro.domain.customer_keys import HashKey, HashKeys, partition_key, parts_of_partition_key
 from gjeldsbro.domain.loans import account_of, decode_loans, encode_loans
@@ -218,7 +219,18 @@ class DatasetItems:
         return list(_in_parallel(keys, segments))
 
     def _write(self, requests: Iterable[dict[str, Any]]) -> int:
-        return sum(_in_parallel(self._write_batch, batched(requests, BATCH_SIZE, strict=False)))
+        batches = batched(requests, BATCH_SIZE, strict=False)
+        first = list(islice(batches, 2))
+        left = _Shared(chain(first, batches))
+        writers = CONCURRENCY if len(first) == 2 else 1
+        return sum(_in_parallel(self._write_batches, [left] * writers))
+
+    def _write_batches(self, batches: "_Shared[Sequence[dict[str, Any]]]") -> int:
+        try:
+            return sum(map(self._write_batch, batches))
+        except BaseException:
+            batches.end()
+            raise
 
     def _write_batch(self, batch: Sequence[dict[str, Any]]) -> int:
         left: Sequence[Any] = batch
@@ -231,6 +243,31 @@ class DatasetItems:
             if not left:
                 return len(batch)
         raise StoreUnavailableError("BatchWriteItem left items unprocessed in every try")
+
+
+class _Shared[T]:
+    """Gives each element to one of several threads.
+
+    Threads that take the next one by themselves cost less than handing each over: that takes as long as a request.
+    """
+
+    def __init__(self, elements: Iterator[T]) -> None:
+        self._elements = elements
+        self._lock = Lock()
+        self._ended = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        with self._lock:
+            if self._ended:
+                raise StopIteration
+            return next(self._elements)
+
+    def end(self) -> None:
+        """Give no more: after an error the others finish what they have, and that is all."""
+        self._ended = True
 
 
 class PushIndex:
