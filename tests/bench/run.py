@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 from tests.bench.measure import Measured, Result, measure_rows
 from tests.bench.online import cold_starts, lookups, pushes
+from tests.bench.sizes import package_sizes
 from tests.bench.world import world
 
 TABLES = ("pages", "loads", "lists", "packages", "transfers")
-ONLINE = {"cold": cold_starts, "push": pushes, "lookup": lookups}
+ONLINE = {"sizes": package_sizes, "cold": cold_starts, "push": pushes, "lookup": lookups}
 PARTS = (*TABLES, *ONLINE)
 COLUMNS = ("path", "CPU s", "s", "MiB", "reference", "CPU s", "s", "MiB", "speed", "memory", "aim", "")
 RESULTS = Path(__file__).parents[2] / "docs" / "benchmarks.md"

@@ -16,7 +16,8 @@ from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import InvalidMessageError, StoreUnavailableError, UnexpectedError
 from gjeldsbro.log import known_error
-from gjeldsbro.services.debt_lookup import AskedCreditor, LookupNotice, LookupRecord
+from gjeldsbro.services.debt_lookup import LookupNotice
+from gjeldsbro.services.lookup_records import AskedCreditor, LookupRecord
 from gjeldsbro.services.ports import Institution, Lender
 from gjeldsbro.services.show_lookups import ShowLookups
 

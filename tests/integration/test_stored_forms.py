@@ -28,7 +28,7 @@ from gjeldsbro.adapters.lookups import LookupHistory, LookupRecorder
 from gjeldsbro.adapters.revocations import Revocations
 from gjeldsbro.domain.loans import ChargeCard, CreditFacility, RepaymentLoan, decode_loans, encode_loans
 from gjeldsbro.services.circuit_breaker import BreakerState
-from gjeldsbro.services.debt_lookup import AskedCreditor, LookupRecord
+from gjeldsbro.services.lookup_records import AskedCreditor, LookupRecord
 from gjeldsbro.services.ports import Lender, RevocationList
 
 FORMS = ROOT / "tests" / "data" / "stored_forms"

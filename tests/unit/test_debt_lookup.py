@@ -27,7 +27,8 @@ from tests.unit.lookup_world import (
 from gjeldsbro.domain.loans import ChargeCard, CreditFacility
 from gjeldsbro.domain.search_messages import PURPOSES, SearchRequest, SearchResponse, parse_search
 from gjeldsbro.errors import InstitutionUnavailableError, NotEntitledError, StoreUnavailableError
-from gjeldsbro.services.debt_lookup import AskedCreditor, DebtLookup, LookupNotice, LookupRecord, NothingFound
+from gjeldsbro.services.debt_lookup import DebtLookup, LookupNotice, NothingFound
+from gjeldsbro.services.lookup_records import AskedCreditor, LookupRecord
 from gjeldsbro.services.ports import Lender
 
 LENDER, CLIENT = "971171324", "983544622"

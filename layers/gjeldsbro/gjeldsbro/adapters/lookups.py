@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gjeldsbro.adapters.aws import from_item, to_item
 from gjeldsbro.domain.timestamps import to_datetime
-from gjeldsbro.services.debt_lookup import AskedCreditor, LookupRecord
+from gjeldsbro.services.lookup_records import AskedCreditor, LookupRecord
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from gjeldsbro.domain import loans
@@ -31,9 +31,8 @@ from gjeldsbro.domain.search_messages import (
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import NotEntitledError
 from gjeldsbro.services.customer_debt import CreditorDebt
+from gjeldsbro.services.lookup_records import AskedCreditor, LookupRecord
 from gjeldsbro.services.ports import Lender
-
-Role = Literal["applicant", "coBorrower"]
 
 
 class LookupLenders(Protocol):
@@ -50,32 +49,6 @@ class Debts(Protocol):
     def of_many(self, customer_ids: Sequence[str], *, deadline: float, now: datetime) -> list[list[CreditorDebt]]:
         """Each customer's debt per institution, in their order; institutions are asked until ``deadline``."""
         ...
-
-
-class AskedCreditor(NamedTuple):
-    """An institution on a person's record: whether it answered, and where its data came from. No debt."""
-
-    institution: str
-    answered: bool
-    source: Literal["institution", "register", "none"]
-
-
-class LookupRecord(NamedTuple):
-    """What is kept of a lookup of one person, for the person's right to know: no debt, and no number of loans.
-
-    ``customer`` is the person's partition key under the hash key of that time. ``at`` is in the fixed form of
-    ``domain.timestamps``; ``on_behalf_of`` is None when the lender acts for itself.
-    """
-
-    customer: str
-    lookup_id: str
-    at: str
-    lender: str
-    on_behalf_of: str | None
-    reference: str
-    purpose: str
-    role: Role
-    creditors: tuple[AskedCreditor, ...]
 
 
 class LookupNotice(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from gjeldsbro.domain.customer_keys import HashKeys
 from gjeldsbro.domain.identity_numbers import Accepts
 from gjeldsbro.domain.timestamps import shorten
-from gjeldsbro.services.debt_lookup import LookupRecord
+from gjeldsbro.services.lookup_records import LookupRecord
 from gjeldsbro.services.ports import Institution, Lender
 from gjeldsbro.services.trail import Trail, note_a_look
 
