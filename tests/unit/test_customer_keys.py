@@ -16,6 +16,14 @@ def test_customer_key_is_hmac_sha256():
     assert len(expected) == KEY_SIZE
 
 
+@given(st.binary(max_size=200), st.text(max_size=200))
+def test_keys_of_secrets_and_texts_of_any_length(secret, text):
+    """Keys shorter and longer than a block of the hash are treated as RFC 2104 says."""
+    key = HashKey("1", secret)
+    assert key.customer_key(text) == hmac.digest(secret, b"customer\x00" + text.encode(), "sha256")
+    assert key.account_key(text) == hmac.digest(secret, b"account\x00" + text.encode(), "sha256")
+
+
 def test_another_secret_gives_other_keys():
     """Without the secret, a key says nothing."""
     assert HashKey("1", b"x" * 32).customer_key("14842249091") != KEY.customer_key("14842249091")

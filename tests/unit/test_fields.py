@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gjeldsbro.domain import fields
 from gjeldsbro.domain.rules import BrokenRuleError, Rule
@@ -68,6 +70,22 @@ def test_numbers_with_one_digit_too_many(check, digits, rule):
     """Leading zeros count as digits."""
     assert broken(check, 10**digits) == rule
     assert broken(check, "1".zfill(digits + 1)) == rule
+
+
+@given(st.lists(st.integers(0, 10**12 - 1) | st.text("0123456789", min_size=1, max_size=12), min_size=1))
+def test_many_numbers_at_once(values):
+    """Together, numbers in both forms give what each of them gives."""
+    assert list(fields.whole_numbers(values)) == [fields.amount(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    "value", ["-1", "-0", "+1", "1.0", "1e2", " ", " 1", "1\n", "1_0", "\u0661", "\uff11", "\u00b2", "\ud800"]
+)
+@pytest.mark.parametrize("others", [["7"], [7], ["007"], []])
+def test_one_of_many_is_no_number(value, others):
+    """Anything but digits in one string refuses them all."""
+    with pytest.raises(ValueError):  # noqa: PT011 - nothing is said of which one
+        fields.whole_numbers([*others, value, *others])
 
 
 @pytest.mark.parametrize("value", [0, 1, 2, "0", "1", "2"])

@@ -157,6 +157,41 @@ def test_tables_agree_with_the_definition(value):
     assert numbers.is_customer_id(text, "production") == expected
 
 
+real_ids = st.builds(
+    lambda text, month: numbers.with_check_digits(f"{text[:2]}{month:02}{text[4:9]}"), customer_ids, st.integers(1, 12)
+).filter(bool)
+leap_days = st.builds(
+    lambda day, month, rest, remainder: numbers.with_check_digits(f"{day}{month}{rest:05}", remainder),
+    st.sampled_from([29, 69]),
+    st.sampled_from(["02", "82"]),
+    st.integers(0, 99999),
+    st.integers(0, 4),
+).filter(bool)
+
+
+@given(
+    st.lists(st.one_of(customer_ids, real_ids, leap_days), max_size=20),
+    st.none()
+    | st.tuples(st.integers(0, 19), st.integers(0, 10), st.sampled_from(["", *"0123456789 a\u0661\u00b2\ud800"])),
+    st.sampled_from(["production", "synthetic", "format"]),
+)
+def test_many_at_once_are_judged_as_each_is(some, change, accepts):
+    """Together, numbers are let in if and only if each of them is, also where one character is another or missing."""
+    if some and change is not None:
+        index, position, character = change
+        text = some[index % len(some)]
+        some[index % len(some)] = text[:position] + character + text[position + 1 :]
+    expected = all(numbers.is_customer_id(text, accepts) for text in some)
+    assert numbers.are_customer_ids(some, accepts) == expected
+
+
+@pytest.mark.parametrize("digits", [["1484224909", "114842249091"], ["148422490911", "4842249091"]])
+def test_many_at_once_have_eleven_digits_each(digits):
+    """A text that is too short does not take digits from its neighbour."""
+    for accepts in ("production", "synthetic", "format"):
+        assert not numbers.are_customer_ids(digits, accepts)
+
+
 @pytest.mark.parametrize("text", ["920013015", "985815534", "924507500"])
 def test_organisation_numbers(text):
     """Nine digits whose check digit is right are an organisation number."""

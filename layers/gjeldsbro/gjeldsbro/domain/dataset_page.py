@@ -8,78 +8,32 @@ has the last word and names the places. So the quick way may refuse too much, ne
 record 0020).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from itertools import batched
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
-from gjeldsbro.domain import fields, loans, strict_json
+from gjeldsbro.domain import fields, strict_json
+from gjeldsbro.domain.customer_texts import CustomerTexts, has_escaped_colons
 from gjeldsbro.domain.fields import Circumstances
 from gjeldsbro.domain.identity_numbers import Accepts
-from gjeldsbro.domain.loans import CustomerLoans, Loan, Message, repeated_loans
+from gjeldsbro.domain.loans import CustomerLoans, Message
 from gjeldsbro.domain.rules import Rule
 from gjeldsbro.domain.violations import MAX_VIOLATIONS, Violations
 from gjeldsbro.errors import InvalidMessageError, Violation
 
-_MAX_REMEMBERED = 20_000
-"""Distinct texts (timestamps, account names) that are kept, so that equal ones are judged and stored once."""
+_TOGETHER = 256
+"""Customers that are read together: enough for a call to cost little, few enough for a processor's cache."""
 
 
-_ESCAPED_COLON = b"\\u003"
-"""How the escape of a colon begins, and that of some other characters, which occur as seldom."""
+class PageResult[Kept](NamedTuple):
+    """What a page says. With violations (the first of them, and their total) nothing of it is kept."""
 
-
-class PageResult(NamedTuple):
-    """What a page says. With violations (the first of them, and their total) there are no customers."""
-
-    customers: list[CustomerLoans]
+    kept: list[Kept]
     violations: list[Violation]
     total_violations: int
-
-
-class _RepaymentLoan(msgspec.Struct, gc=False, tag_field="type", tag="repaymentLoan", rename=fields.spec_name):
-    timestamp: str
-    account_id: str
-    original_balance: int | str
-    balance: int | str
-    terms: int | str
-    nominal_interest_rate: int | str
-    installment_charges: int | str
-    installment_charge_period: str
-    co_borrower: int | str
-    account_name: str | None = None
-
-
-class _CreditFacility(msgspec.Struct, gc=False, tag_field="type", tag="creditFacility", rename=fields.spec_name):
-    timestamp: str
-    account_id: str
-    credit_limit: int | str
-    interest_bearing_balance: int | str
-    non_interest_bearing_balance: int | str
-    nominal_interest_rate: int | str
-    installment_charges: int | str
-    installment_charge_period: str
-    co_borrower: int | str
-    account_name: str | None = None
-
-
-class _ChargeCard(msgspec.Struct, gc=False, tag_field="type", tag="chargeCard", rename=fields.spec_name):
-    timestamp: str
-    account_id: str
-    interest_bearing_balance: int | str
-    non_interest_bearing_balance: int | str
-    co_borrower: int | str
-    account_name: str | None = None
-
-
-_AnyLoan = _RepaymentLoan | _CreditFacility | _ChargeCard
-
-
-class _Customer(msgspec.Struct, gc=False, rename=fields.spec_name):
-    customer_id: str
-    financial_institution_id: str
-    loans: list[_AnyLoan]
 
 
 class _Page(msgspec.Struct, rename=fields.spec_name):
@@ -88,72 +42,92 @@ class _Page(msgspec.Struct, rename=fields.spec_name):
 
 
 _PAGE = msgspec.json.Decoder(_Page)
-_CUSTOMER = msgspec.json.Decoder(_Customer)
+_OUTSIDE, _NAME_MORE = b'{"providerID":"","customers":[]}', b',"customers":[]'
+"""The shortest text around customers, and the shortest that could be added to say something twice."""
+
 _PAGE_NAMES = tuple(fields.spec_name(name) for name in _Page.__struct_fields__)
-_MANDATORY_NAMES = {
-    # accountName is optional, but the type is there too, which is not among the struct's fields.
-    kind: len(kind.__struct_fields__)
-    for kind in (_RepaymentLoan, _CreditFacility, _ChargeCard)
-}
 
 
-class _Remembered[Text](dict[Text, Text]):
-    """The answers of ``judge``, which raises for what it refuses."""
-
-    def __init__(self, judge: Callable[[Text], Text]) -> None:
-        super().__init__()
-        self._judge = judge
-
-    def __missing__(self, text: Text) -> Text:
-        answer = self._judge(text)
-        if len(self) < _MAX_REMEMBERED:
-            self[text] = answer
-        return answer
-
-
-def read_page(
+def read_page[Kept](
     body: bytes,
     *,
     institution: str,
     provider: str,
     accepts: Accepts,
     now: datetime,
+    keep: Callable[[Sequence[CustomerLoans]], Iterable[Kept]],
     limit: int = MAX_VIOLATIONS,
-) -> PageResult:
+) -> PageResult[Kept]:
     """Read one page of the dataset that ``provider`` delivers for ``institution`` (SPEC 3.1.2 and 4.2).
 
-    A page without customers is valid: institutions hand over to each other that way. ``now`` is aware. The first
-    ``limit`` faults are listed; a page whose outside is broken says only that.
+    ``keep`` is given the customers in the page's order, some at a time, and turns them into what is kept, so that a
+    page's customers are never all in memory. A page without customers is valid: institutions hand over to each other
+    that way. ``now`` is aware. The first ``limit`` faults are listed; a page whose outside is broken says only that.
     """
-    violations = Violations(limit)
-    customers: list[CustomerLoans] = []
     try:
         page = _open_page(body)
     except InvalidMessageError as exc:
-        return PageResult(customers, list(exc.violations[:limit]), exc.total)
+        return PageResult([], list(exc.violations[:limit]), exc.total)
+    violations = Violations(limit)
     if page.provider_id != provider:
         violations.add(Violation("/providerID", Rule.OTHER_PROVIDER))
-    reader = _CustomerReader(Circumstances.at(now, accepts), has_escaped_colons=_ESCAPED_COLON in body)
-    seen = set()
-    for index, raw in enumerate(page.customers):
-        customer = reader.read_quickly(raw)
-        if customer is None:
-            try:
-                customer = reader.read_strictly(raw, f"/customers/{index}")
-            except InvalidMessageError as exc:
-                violations.take(exc)
-                continue
-        if customer.financial_institution_id != institution:
-            violations.add(Violation(f"/customers/{index}/financialInstitutionID", Rule.OTHER_INSTITUTION))
-        elif customer.customer_id in seen:
-            violations.add(Violation(f"/customers/{index}", Rule.CUSTOMER_TWICE))
-        else:
-            seen.add(customer.customer_id)
-            if not violations:
-                customers.append(customer)
-    if violations:
-        customers = []
-    return PageResult(customers, violations.first, violations.total)
+    reader = _PageReader(body, institution, Circumstances.at(now, accepts), violations)
+    kept: list[Kept] = []
+    for start in range(0, len(page.customers), _TOGETHER):
+        customers = reader.read(page.customers[start : start + _TOGETHER], start)
+        if not violations:
+            kept += keep(customers)
+    return PageResult([] if violations else kept, violations.first, violations.total)
+
+
+class _PageReader:
+    """Reads the customers of one page, and notes what is wrong with them."""
+
+    def __init__(self, body: bytes, institution: str, circumstances: Circumstances, violations: Violations) -> None:
+        self._institution = institution
+        self._circumstances = circumstances
+        self._violations = violations
+        self._texts = CustomerTexts(circumstances, body)
+        self._seen: set[str] = set()
+
+    def read(self, texts: Sequence[msgspec.Raw], start: int) -> list[CustomerLoans]:
+        """The customers in order of the page's ``texts`` from place ``start`` on, without those that are wrong.
+
+        Texts that are not all in order are halved, until what is wrong or out of the ordinary stands alone.
+        """
+        customers = self._texts.read(texts)
+        if customers is not None and self._are_new(customers):
+            return customers
+        if len(texts) > 1:
+            middle = len(texts) // 2
+            return self.read(texts[:middle], start) + self.read(texts[middle:], start + middle)
+        try:
+            return [self._read_strictly(texts[0], f"/customers/{start}")]
+        except InvalidMessageError as exc:
+            self._violations.take(exc)
+            return []
+
+    def _are_new(self, customers: Sequence[CustomerLoans]) -> bool:
+        """Whether all are the institution's, and come for the first time; notes them if so."""
+        numbers = {customer.customer_id for customer in customers}
+        if len(numbers) < len(customers) or not self._seen.isdisjoint(numbers):
+            return False
+        if any(customer.financial_institution_id != self._institution for customer in customers):
+            return False
+        self._seen |= numbers
+        return True
+
+    def _read_strictly(self, text: msgspec.Raw, place: str) -> CustomerLoans:
+        """The customer that lies at ``place``; raises InvalidMessageError with all its faults."""
+        from gjeldsbro.domain.messages import read_customer  # noqa: PLC0415 - see above
+
+        customer = read_customer(strict_json.parse(bytes(text), place), place, self._circumstances)
+        if customer.financial_institution_id != self._institution:
+            raise InvalidMessageError([Violation(f"{place}/financialInstitutionID", Rule.OTHER_INSTITUTION)])
+        if customer.customer_id in self._seen:
+            raise InvalidMessageError([Violation(place, Rule.CUSTOMER_TWICE)])
+        self._seen.add(customer.customer_id)
+        return customer
 
 
 def read_push(body: bytes, *, accepts: Accepts, now: datetime) -> Message:
@@ -174,16 +148,13 @@ def _read_push_quickly(body: bytes, circumstances: Circumstances) -> Message | N
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     colons = sum(bytes(raw).count(b":") for raw in page.customers) + provider.count(":") + len(_PAGE_NAMES)
-    if body.count(b":") != colons or _ESCAPED_COLON in body:  # see _colons
+    if body.count(b":") != colons or has_escaped_colons(body):  # see customer_texts
         return None
-    reader = _CustomerReader(circumstances, has_escaped_colons=False)
-    customers: dict[tuple[str, str], CustomerLoans] = {}
-    for raw in page.customers:
-        customer = reader.read_quickly(raw)
-        if customer is None:
-            return None
-        customers[customer.customer_id, customer.financial_institution_id] = customer
-    return Message(provider, tuple(customers.values())) if 0 < len(customers) == len(page.customers) else None
+    customers = CustomerTexts(circumstances, body).read(page.customers)
+    if not customers:
+        return None
+    different = {(customer.customer_id, customer.financial_institution_id) for customer in customers}
+    return Message(provider, tuple(customers)) if len(different) == len(customers) else None
 
 
 def _open_page(body: bytes) -> _Page:
@@ -192,7 +163,6 @@ def _open_page(body: bytes) -> _Page:
         page = _PAGE.decode(body)
     except msgspec.ValidationError:
         _explain(body)
-        raise
     except RecursionError:
         raise InvalidMessageError([Violation("", Rule.JSON_DEPTH)]) from None
     except UnicodeDecodeError:
@@ -200,16 +170,26 @@ def _open_page(body: bytes) -> _Page:
     except msgspec.DecodeError:
         rule = Rule.UTF_8 if body.startswith(strict_json.BYTE_ORDER_MARKS) else Rule.JSON
         raise InvalidMessageError([Violation("", rule)]) from None
-    for name in _PAGE_NAMES:
-        quoted = b'"%s"' % name.encode()
-        found = body.count(quoted)
-        # The name may occur inside customers too. Only when there is more than one is it worth looking.
-        if found > 1 and found - sum(bytes(raw).count(quoted) for raw in page.customers) > 1:
-            raise InvalidMessageError([Violation("", Rule.JSON_NAMES)])
+    if _has_name_twice(body, page):
+        raise InvalidMessageError([Violation("", Rule.JSON_NAMES)])
     return page
 
 
-def _explain(body: bytes) -> None:
+def _has_name_twice(body: bytes, page: _Page) -> bool:
+    """Whether one of the page's own names occurs twice."""
+    inside = sum(len(b",".join(texts)) + 1 for texts in batched(page.customers, _TOGETHER, strict=False)) - 1
+    if len(body) - inside < len(_OUTSIDE) + len(page.provider_id) + len(_NAME_MORE):
+        return False  # there is no room for one; looking would take longer than splitting the page did
+    for name in _PAGE_NAMES:
+        quoted = b'"%b"' % name.encode()
+        found = body.count(quoted)
+        # The name may occur inside customers too. Only when there is more than one is it worth looking.
+        if found > 1 and found - sum(bytes(raw).count(quoted) for raw in page.customers) > 1:
+            return True
+    return False
+
+
+def _explain(body: bytes) -> NoReturn:
     """Raise InvalidMessageError for a page that is JSON, but not an object with the names and types of SPEC 4.2.1."""
     try:
         outside = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
@@ -224,94 +204,5 @@ def _explain(body: bytes) -> None:
     from gjeldsbro.domain.messages import read_envelope  # noqa: PLC0415 - see above
 
     read_envelope(data)
-
-
-class _CustomerReader:
-    """Turns the text of customers into loans."""
-
-    def __init__(self, circumstances: Circumstances, *, has_escaped_colons: bool) -> None:
-        self._circumstances = circumstances
-        self._has_escaped_colons = has_escaped_colons
-        self._timestamps = _Remembered[str](lambda text: fields.timestamp(text, circumstances.latest))
-        self._account_names = _Remembered[str | None](fields.account_name)
-        self._institutions = _Remembered[str](fields.institution)
-
-    def read_strictly(self, raw: msgspec.Raw, place: str) -> CustomerLoans:
-        """Read the customer that lies at ``place``; raises InvalidMessageError with all its faults."""
-        from gjeldsbro.domain.messages import read_customer  # noqa: PLC0415 - see above
-
-        return read_customer(strict_json.parse(bytes(raw), place), place, self._circumstances)
-
-    def read_quickly(self, raw: msgspec.Raw) -> CustomerLoans | None:
-        """The customer, or None where anything about it is wrong or out of the ordinary."""
-        try:
-            return self._read(bytes(raw))
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return None
-
-    def _read(self, text: bytes) -> CustomerLoans | None:
-        decoded = _CUSTOMER.decode(text)
-        if len(decoded.loans) > fields.MAX_LOANS or text.count(b":") != _colons(decoded):
-            return None
-        if self._has_escaped_colons and _ESCAPED_COLON in text:
-            return None
-        customer_loans = tuple([self._loan(loan) for loan in decoded.loans])
-        if len(customer_loans) > 1 and any(repeated_loans(customer_loans)):
-            return None
-        return CustomerLoans(
-            fields.customer_id(decoded.customer_id, self._circumstances.accepts),
-            self._institutions[decoded.financial_institution_id],
-            customer_loans,
-        )
-
-    def _loan(self, loan: _AnyLoan) -> Loan:
-        # Positional arguments, in the order of the structs in ``loans``: by name they take twice the time.
-        if isinstance(loan, _CreditFacility):
-            fields.installment_charge_period(loan.installment_charge_period)
-            return loans.CreditFacility(
-                fields.account_id(loan.account_id),
-                self._timestamps[loan.timestamp],
-                self._account_names[loan.account_name],
-                fields.amount(loan.credit_limit),
-                fields.amount(loan.interest_bearing_balance),
-                fields.amount(loan.non_interest_bearing_balance),
-                fields.interest_rate(loan.nominal_interest_rate),
-                fields.amount(loan.installment_charges),
-                fields.co_borrower(loan.co_borrower),
-            )
-        if isinstance(loan, _RepaymentLoan):
-            fields.installment_charge_period(loan.installment_charge_period)
-            return loans.RepaymentLoan(
-                fields.account_id(loan.account_id),
-                self._timestamps[loan.timestamp],
-                self._account_names[loan.account_name],
-                fields.amount(loan.original_balance),
-                fields.amount(loan.balance),
-                fields.terms(loan.terms),
-                fields.interest_rate(loan.nominal_interest_rate),
-                fields.amount(loan.installment_charges),
-                fields.co_borrower(loan.co_borrower),
-            )
-        return loans.ChargeCard(
-            fields.account_id(loan.account_id),
-            self._timestamps[loan.timestamp],
-            self._account_names[loan.account_name],
-            fields.amount(loan.interest_bearing_balance),
-            fields.amount(loan.non_interest_bearing_balance),
-            fields.co_borrower(loan.co_borrower),
-        )
-
-
-def _colons(decoded: _Customer) -> int:
-    """How many colons the text of a customer has if it holds the decoded names and no others, each once.
-
-    Every colon either follows a name or stands in a value that was decoded (numbers have none). Where the count is
-    right, nothing was said twice and nothing was passed over; finding that out in another way means parsing twice. An
-    escaped colon could hide one, so texts that may have any are read strictly.
-    """
-    colons = len(_Customer.__struct_fields__) + decoded.financial_institution_id.count(":")
-    for loan in decoded.loans:
-        colons += _MANDATORY_NAMES[type(loan)] + loan.timestamp.count(":") + loan.account_id.count(":")
-        if loan.account_name is not None:
-            colons += 1 + loan.account_name.count(":")
-    return colons
+    # Each name's last value is right, so there was another one before it.
+    raise InvalidMessageError([Violation("", Rule.JSON_NAMES)])

@@ -7,9 +7,11 @@ common case comes first.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
+
+import msgspec
 
 from gjeldsbro.domain import identity_numbers, timestamps
 from gjeldsbro.domain.identity_numbers import Accepts
@@ -17,6 +19,9 @@ from gjeldsbro.domain.rules import BrokenRuleError, Rule
 
 MAX_LOANS = 1000
 """Loans of one customer at one institution: far beyond any person's, and what keeps one item in DynamoDB's 400 KB."""
+
+AMOUNT_DIGITS, RATE_DIGITS, TERMS_DIGITS = 12, 6, 3
+"""SPEC's N12, N6 and N3."""
 
 ACCOUNT_ID_LENGTH = 25
 ACCOUNT_NAME_LENGTH = 255
@@ -64,14 +69,31 @@ def _number(digits: int, rule: Rule) -> Callable[[object], int]:
 
 
 # SPEC's format N (4.1): a JSON integer or a string of ASCII digits (design decision 9). Leading zeros count as digits.
-amount = _number(12, Rule.NUMBER_12)
+amount = _number(AMOUNT_DIGITS, Rule.NUMBER_12)
 """An amount in øre, N12."""
 
-interest_rate = _number(6, Rule.NUMBER_6)
+interest_rate = _number(RATE_DIGITS, Rule.NUMBER_6)
 """A nominal interest rate in hundredths of a per cent, N6."""
 
-terms = _number(3, Rule.NUMBER_3)
+terms = _number(TERMS_DIGITS, Rule.NUMBER_3)
 """Remaining terms in months, N3."""
+
+
+def whole_numbers(values: Sequence[int | str]) -> list[int]:
+    """Numbers in both forms, at least one, whose lengths and bounds are right already.
+
+    Raises ValueError unless all the strings are made of ASCII digits.
+    """
+    try:
+        texts = "".join(cast("Sequence[str]", values))
+    except TypeError:  # an integer is among them
+        texts = "".join([value for value in values if type(value) is str]) or "0"
+    if not texts.encode().isdigit():
+        raise ValueError("not all of them are made of digits")
+    try:
+        return msgspec.convert(values, list[int], strict=False)  # takes more than digits, but is faster than int()
+    except msgspec.ValidationError:  # leading zeros
+        return list(map(int, values))
 
 
 def co_borrower(value: object) -> int:
@@ -109,6 +131,13 @@ def account_id(value: object) -> str:
     if type(value) is str and 0 < len(value) <= ACCOUNT_ID_LENGTH and value.isprintable():
         return value
     raise BrokenRuleError(Rule.ACCOUNT_ID)
+
+
+def account_ids(values: Sequence[str]) -> Sequence[str]:
+    """Many accountIDs, whose lengths are right already. Raises ValueError unless all are printable."""
+    if not "".join(values).isprintable():
+        raise ValueError("not all of them are printable")
+    return values
 
 
 def account_name(value: object) -> str | None:

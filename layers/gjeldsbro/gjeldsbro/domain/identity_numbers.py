@@ -8,6 +8,7 @@ read from the number any more, so 29 February is judged on the two-digit year al
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Literal
 
 from gjeldsbro.domain.rules import Rule
@@ -59,6 +60,18 @@ _VERDICTS = tuple(
     for k1 in range(_SHARE + 1)
 )
 
+_LEAP_DAYS = frozenset(date for dates in _DATES.values() for date, share in dates.items() if share & _LEAP_DAY)
+
+
+def _shares(weights: tuple[int, ...]) -> list[bytes]:
+    """For each position a translation of the ASCII digits into their shares of a sum modulo 11."""
+    return [bytes((byte - ord("0")) * weight % 11 for byte in range(256)) for weight in weights]
+
+
+_K1_SHARES, _K2_SHARES = _shares(_K1_WEIGHTS), _shares(_K2_WEIGHTS)
+_K1_RIGHT = bytes(total for total in range(256) if total % 11 in _K1_REMAINDERS)
+_K2_RIGHT = bytes(range(0, 256, 11))
+
 CUSTOMER_ID_RULES = {
     "production": Rule.CUSTOMER_ID,
     "synthetic": Rule.SYNTHETIC_CUSTOMER_ID,
@@ -94,6 +107,30 @@ def is_customer_id(text: str, accepts: Accepts) -> bool:
         return _VERDICTS[_DATES[accepts][text[:4]] + _YEARS[text[4:6]] + _SERIALS[text[6:8]] + _ENDS[text[8:]]]
     except KeyError:
         return False
+
+
+def are_customer_ids(texts: Sequence[str], accepts: Accepts) -> bool:
+    """Whether all of many texts are customerIDs that ``accepts`` lets in: some hundred in the time of 30 single ones.
+
+    The digits at one position of all numbers are bytes that become shares of a weighted sum together, and sums are
+    added up as whole numbers of a byte for each text: eleven shares of at most 10 do not overflow it.
+    """
+    digits = "".join(texts).encode(errors="replace")
+    if not texts:
+        return True
+    if not digits.isdigit() or set(map(len, texts)) != {_PERSON_LENGTH}:
+        return False
+    if accepts == "format":
+        return True
+    columns = [digits[position::_PERSON_LENGTH] for position in range(_PERSON_LENGTH)]
+    for shares, right in ((_K1_SHARES, _K1_RIGHT), (_K2_SHARES, _K2_RIGHT)):
+        total = sum(int.from_bytes(column.translate(share)) for column, share in zip(columns, shares, strict=True))
+        if total.to_bytes(len(texts)).translate(None, right):
+            return False
+    dates = {text[:4] for text in texts}
+    if not dates.isdisjoint(_LEAP_DAYS):
+        return all(is_customer_id(text, accepts) for text in texts)
+    return dates <= _DATES[accepts].keys()
 
 
 def customer_id_fault(text: str, accepts: Accepts) -> Rule | None:

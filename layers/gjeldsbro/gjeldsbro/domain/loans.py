@@ -8,9 +8,11 @@ which cannot find anything in them: they hold no cycles, and there are millions 
 
 from collections.abc import Iterator
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+from msgspec.structs import astuple
 
 from gjeldsbro.domain.timestamps import shorten
 
@@ -61,8 +63,13 @@ class ChargeCard(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="ch
 
 Loan = RepaymentLoan | CreditFacility | ChargeCard
 
+_TYPES = {kind: str(kind.__struct_config__.tag) for kind in (RepaymentLoan, CreditFacility, ChargeCard)}
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(tuple[Loan, ...])
+_EMPTY_DIGEST = blake2b(digest_size=DIGEST_SIZE)
+"""Copied for each digest: making one takes half as long again."""
+
+_ACCOUNT = itemgetter(0, 1)
 
 
 class CustomerLoans(msgspec.Struct, frozen=True, gc=False):
@@ -82,12 +89,12 @@ class Message(NamedTuple):
 
 def loan_type(loan: Loan) -> str:
     """SPEC's name of the loan's type."""
-    return str(type(loan).__struct_config__.tag)
+    return _TYPES[type(loan)]
 
 
 def account_of(loan: Loan) -> tuple[str, str]:
     """What tells the loans of one customer at one institution apart: (type, accountID)."""
-    return loan_type(loan), loan.account_id
+    return _TYPES[type(loan)], loan.account_id
 
 
 def is_debt(loan: Loan, source: Source) -> bool:
@@ -120,9 +127,15 @@ def content_digest(*loans: Loan) -> bytes:
 
     Two nights' data of a customer with equal digests say the same, and nothing is written (design decision 5).
     """
-    ordered = sorted(loans, key=account_of)
-    content = _ENCODER.encode([msgspec.structs.replace(loan, timestamp="") for loan in ordered])
-    return blake2b(content, digest_size=DIGEST_SIZE).digest()
+    contents = []
+    for loan in loans:
+        account_id, _, *others = astuple(loan)
+        contents.append((_TYPES[type(loan)], account_id, "", *others))  # the form that the loan itself is encoded in
+    if len(contents) > 1:
+        contents.sort(key=_ACCOUNT)
+    digest = _EMPTY_DIGEST.copy()
+    digest.update(_ENCODER.encode(contents))
+    return digest.digest()
 
 
 def to_wire(loan: Loan, *, timestamp: str, account_id: str, with_name: bool = False) -> dict[str, Any]:

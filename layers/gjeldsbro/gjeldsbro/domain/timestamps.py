@@ -15,6 +15,9 @@ PATTERN = r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1
 """What may be sent, without anchors; not every text of this form is in the calendar."""
 
 _FORM = re.compile(PATTERN)
+_SHAPE = bytes.maketrans(b"123456789", b"000000000")
+_UTC_SHAPES = frozenset(f"0000-00-00T00:00:00{'.' * (digits > 0)}{'0' * digits}Z".encode() for digits in range(8))
+"""PATTERN in UTC, all digits written as 0: looked up in a third of the time of a match."""
 
 
 def normalise(text: str) -> str:
@@ -22,18 +25,19 @@ def normalise(text: str) -> str:
 
     Raises ValueError when ``text`` is not a date and time with seconds, 0-7 fractional digits and ``Z`` or an offset.
     """
+    if text.encode().translate(_SHAPE) in _UTC_SHAPES:
+        seconds, fraction = text[:19], text[20:-1]
+        datetime.fromisoformat(seconds)  # is it in the calendar?
+        return f"{seconds}.{fraction.ljust(7, '0')}Z"
     match = _FORM.fullmatch(text)
     if match is None:
         raise ValueError("not an ISO 8601 date and time with offset")
-    seconds, fraction, offset = match.groups()
-    digits = (fraction or "").ljust(7, "0")
-    moment = datetime.fromisoformat(seconds + ("+00:00" if offset == "Z" else offset))
-    if offset != "Z":
-        try:
-            moment = moment.astimezone(UTC)
-        except OverflowError as exc:
-            raise ValueError("outside the calendar") from exc
-    return f"{moment.replace(tzinfo=None).isoformat()}.{digits}Z"
+    seconds, fraction, offset = match.groups(default="")
+    try:
+        moment = datetime.fromisoformat(seconds + offset).astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("outside the calendar") from exc
+    return f"{moment.replace(tzinfo=None).isoformat()}.{fraction.ljust(7, '0')}Z"
 
 
 def from_datetime(moment: datetime) -> str:

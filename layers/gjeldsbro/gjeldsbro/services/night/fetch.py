@@ -16,7 +16,8 @@ from gjeldsbro.domain.customer_keys import FIRST_VERSION, HashKey, HashKeys
 from gjeldsbro.domain.dataset_index import Duplicates, page_files
 from gjeldsbro.domain.dataset_page import read_page
 from gjeldsbro.domain.identity_numbers import Accepts
-from gjeldsbro.domain.loans import CustomerLoans, content_digest, encode_loans
+from gjeldsbro.domain.loans import content_digest, encode_loans
+from gjeldsbro.domain.page_records import PageRecords
 from gjeldsbro.domain.register import MAX_LOANS_BYTES
 from gjeldsbro.domain.ssn_dataset import read_customer_list
 from gjeldsbro.domain.timestamps import from_datetime, to_datetime
@@ -265,25 +266,39 @@ def _fetch_one(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) ->
     elif pages is not None and pages != cursor.pages:
         raise DatasetRefusedError([Violation(f"page {page}", "numberOfPages must be the same on all pages")])
     cursor.received += fetched.received
+    records = PageRecords(tools.hash_keys.of_version(cursor.keyVersion))
     result = read_page(
         fetched.body,
         institution=job.institution,
         provider=job.provider,
         accepts=tools.accepts,
         now=tools.clock(),
+        keep=records.of,
         limit=VIOLATIONS_SHOWN,
     )
     del fetched
     violations = [Violation(f"page {page} {found.place}".rstrip(), found.rule) for found in result.violations]
     cursor.refuse(violations, result.total_violations)
-    if result.customers and cursor.blankPage is not None:
+    if result.kept and cursor.blankPage is not None:
         # All blank is an empty dataset, and a blank one at the end a matter of taste; a hole is data that is missing.
         cursor.refuse([Violation(f"page {cursor.blankPage} /customers", _HOLE)], 1)
-    elif not result.customers and not result.total_violations and cursor.blankPage is None:
+    elif not result.kept and not result.total_violations and cursor.blankPage is None:
         cursor.blankPage = page
+    for number in () if result.violations else records.too_large:
+        place = f"page {page} /customers/{number}/loans"
+        cursor.refuse([Violation(place, f"one customer's loans must take at most {MAX_LOANS_BYTES} bytes")], 1)
     if cursor.totalViolations:
         return
-    _keep(job, cursor, result.customers, tools)
+    cursor.customers += records.customers
+    cursor.withLoans += records.with_loans
+    if records.times is not None:
+        earliest, latest = records.times
+        cursor.earliest = min(cursor.earliest or earliest, earliest)
+        cursor.latest = max(cursor.latest, latest)
+    page_rows, stored = page_files(result.kept)
+    by = cursor.storedBy[-1][1]
+    tools.objects.put(job.records_key(page, by), stored)
+    tools.objects.put(job.rows_key(page, by), page_rows)
 
 
 def _fetch_list(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) -> None:
@@ -317,31 +332,6 @@ def _fetch_list(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) -
     if not result.customers:
         tools.objects.put(job.rows_key(0, by), b"")
     cursor.nextPage = cursor.pages - 1
-
-
-def _keep(job: Job, cursor: _Cursor, customers: list[CustomerLoans], tools: Fetcher) -> None:
-    page = cursor.nextPage
-    hash_key = tools.hash_keys.of_version(cursor.keyVersion)
-    found: list[tuple[bytes, bytes, bytes]] = []
-    for number, customer in enumerate(customers):
-        key = hash_key.customer_key(customer.customer_id)
-        if not customer.loans:
-            found.append((key, b"", b""))
-            continue
-        record = encode_loans(customer.loans)
-        if len(record) > MAX_LOANS_BYTES:
-            place = f"page {page} /customers/{number}/loans"
-            cursor.refuse([Violation(place, f"one customer's loans must take at most {MAX_LOANS_BYTES} bytes")], 1)
-        found.append((key, content_digest(*customer.loans), key + record))
-        cursor.withLoans += 1
-        times = [loan.timestamp for loan in customer.loans]
-        cursor.earliest = min(times) if not cursor.earliest else min(cursor.earliest, *times)
-        cursor.latest = max(cursor.latest, *times)
-    cursor.customers += len(found)
-    page_rows, records = page_files(found)
-    by = cursor.storedBy[-1][1]
-    tools.objects.put(job.records_key(page, by), records)
-    tools.objects.put(job.rows_key(page, by), page_rows)
 
 
 def _merge(job: Job, cursor: _Cursor, tools: Fetcher) -> None:
