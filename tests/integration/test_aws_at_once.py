@@ -117,8 +117,10 @@ def test_deliveries_are_claimed_and_announced(partners):
     """Conditions with brackets, on names and on what lies inside a map."""
     claim = (BANK, BANK, "2026Q4")
     assert partners.claim_delivery(*claim, "one", NOW, again=False) is not None
-    assert partners.start_publishing(*claim, "one", {"run": "one", "until": "2026-11-22T06:00:00.0000000Z"})
-    assert not partners.start_publishing(*claim, "other", {})
+    announced = {"run": "one", "until": "2026-11-22T06:00:00.0000000Z", "sha256": "ab"}
+    assert partners.start_publishing(*claim, "one", announced)
+    assert not partners.start_publishing(*claim, "other", announced)
+    assert not partners.start_publishing(*claim, "one", {**announced, "sha256": "cd"})
     assert partners.update_delivery(*claim, "one", {"deliveredAt": "x"})
     assert partners.claim_delivery(*claim, "other", NOW, again=False) is None
 

@@ -169,9 +169,12 @@ def test_a_delivered_package_is_claimed_again_only_on_purpose(partners: Partners
     assert partners.update_delivery(*where, "run-2", {"state": "delivered", "deliveredAt": "t"})
 
     assert partners.claim_delivery(*where, "run-3", NOW, again=False) is None
-    assert partners.claim_delivery(*where, "run-2", NOW, again=False)
-    assert partners.delivery(*where) == {"state": "delivering", "run": "run-2", "deliveredAt": "t"}
+    assert partners.claim_delivery(*where, "run-2", NOW, again=False) is None
     assert partners.claim_delivery(*where, "run-3", NOW, again=True)
+    assert partners.claim_delivery(*where, "run-3", NOW, again=True)
+    assert partners.delivery(*where) == {"state": "delivering", "run": "run-3", "deliveredAt": "t"}
+    assert partners.update_delivery(*where, "run-3", {"state": "delivered", "deliveredAt": "t"})
+    assert partners.claim_delivery(*where, "run-3", NOW, again=True) is None
     assert partners.update_delivery(*where, "run-3", {"state": "failed", "deliveredAt": "t"})
     assert partners.claim_delivery(*where, "run-4", NOW, again=False) is None
     assert partners.deliveries("2026-4").keys() == {"920013015#985815534"}
@@ -184,6 +187,8 @@ def test_a_delivery_is_not_taken_over_while_its_package_gets_its_name(partners: 
     partners.claim_delivery(*where, "run-1", NOW, again=False)
     assert not partners.start_publishing(*where, "run-2", publishing)
     assert partners.start_publishing(*where, "run-1", publishing)
+    assert partners.start_publishing(*where, "run-1", {**publishing, "bytes": 7})
+    assert not partners.start_publishing(*where, "run-1", {**publishing, "sha256": "cd"})
     for again in (False, True):
         with pytest.raises(DeliveryBusyError):
             partners.claim_delivery(*where, "run-2", NOW, again=again)
@@ -195,6 +200,7 @@ def test_a_delivery_is_not_taken_over_while_its_package_gets_its_name(partners: 
         "publishing": publishing,
     }
     assert not partners.start_publishing(*where, "run-1", publishing)
+    assert partners.start_publishing(*where, "run-2", {**publishing, "run": "run-2", "sha256": "cd"})
     assert partners.update_delivery(*where, "run-2", {"state": "delivered", "run": "run-1", "deliveredAt": "t"})
     assert partners.delivery(*where) == {"run": "run-1", "state": "delivered", "deliveredAt": "t"}
     assert partners.claim_delivery(*where, "run-2", later, again=False) is None

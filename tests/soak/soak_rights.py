@@ -1,8 +1,8 @@
 """Least privilege: without any one statement of a function's role something fails that worked with it.
 
 First all integration tests run with the rights of template.yaml enforced (tests/integration/enforcement.py), which
-notes for each statement the tests that needed it. Then each statement is taken away in turn and one of these tests runs
-again: it must fail. A statement that nothing needs must be one of UNSEEN, each with its reason.
+notes for each statement the tests that needed it. Then each statement is taken away in turn and these tests run again,
+until one fails: one must. A statement that nothing needs must be one of UNSEEN, each with its reason.
 """
 
 import json
@@ -19,6 +19,9 @@ UNSEEN = {
     "WriteItsLog": "Lambda writes the log in the function's name, not our code",
     "HandOverWhatFailed": "Lambda hands a failed request over in the function's name, not our code",
 }
+
+TRIES = 5
+"""Tests that are tried for each statement: one that expects an error may take a refusal for it."""
 
 
 def run(*tests: str, **environment: str) -> int:
@@ -54,9 +57,10 @@ def test_nothing_works_without_any_one_of_its_rights(tmp_path: Path) -> None:
     assert [one for one in tests if one[1] in UNSEEN] == [], "rights that our code does need"
 
     def without(statement: tuple[str, str]) -> tuple[tuple[str, str], str]:
-        test = tests[statement][0]
-        failed = run(test, **{WITHOUT: "/".join(statement)}) == 1
-        return statement, test if failed else ""
+        for test in tests[statement][:TRIES]:
+            if run(test, **{WITHOUT: "/".join(statement)}) == 1:
+                return statement, test
+        return statement, ""
 
     with ThreadPoolExecutor(2) as pool:
         results = dict(pool.map(without, seen))

@@ -118,7 +118,8 @@ class MemoryPartners:
         """Claim a delivery, as the table does."""
         *key, run, now = key_run_now
         held = self.made.get(tuple(key), {})
-        if held.get("deliveredAt") is not None and held["run"] != run and not again:
+        by_us = (held.get("run"), held.get("state")) == (run, "delivered")
+        if held.get("deliveredAt") is not None and (by_us or not again):
             return None
         publishing = held.get("publishing")
         if publishing and publishing["run"] != run and publishing["until"] >= from_datetime(now):
@@ -131,6 +132,9 @@ class MemoryPartners:
         *key, run, publishing = key_run_publishing
         held = self.made.get(tuple(key), {})
         if (held.get("run"), held.get("state")) != (run, "delivering"):
+            return False
+        announced = held.get("publishing")
+        if announced and announced["run"] == run and announced["sha256"] != publishing["sha256"]:
             return False
         self.made[tuple(key)] = {**held, "publishing": publishing}
         return True

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from hashlib import sha256
+from itertools import product
 from typing import Any
 
 import pytest
@@ -168,7 +169,7 @@ class World:
 
     def check_delivered_once(self) -> None:
         """One package, complete, under its name; the record says which; nothing unfinished is left."""
-        assert len(self.folder.contents) == 2
+        assert len(set(self.folder.contents)) == 2
         assert list(self.folder.content) == [NAME]
         assert (self.record()["state"], self.record()["run"]) == ("delivered", self.made_by())
         assert "publishing" not in self.record()
@@ -282,6 +283,23 @@ def test_a_slice_that_is_written_again_does_not_change_a_sealed_package(balance,
         world.check_delivered_once()
         assert world.record()["sha256"] == sha256(world.folder.content[NAME]).hexdigest()
     raise AssertionError("it never ends")
+
+
+def test_two_seals_of_one_run_do_not_both_get_the_name():
+    """A second call seals another content before the first has stored its seal, and is ended anywhere."""
+    for at, dies_at in product(range(1, 8), range(1, 40)):
+        world = World("everything")
+
+        def come_in(number: int, world: World = world, at: int = at, dies_at: int = dies_at) -> None:
+            if number == at:
+                world.build(FIRST, Loans(200))
+                world.dies(FIRST, dies_at)
+
+        for run, step in ((FIRST, come_in), (FIRST, lambda _: None), (SECOND, lambda _: None)):
+            with suppress(DeliveryBusyError):
+                assert world.call(run, step)
+            world.now += timedelta(minutes=21)
+        world.check_delivered_once()
 
 
 def test_a_run_that_settles_and_dies_is_finished_by_itself():

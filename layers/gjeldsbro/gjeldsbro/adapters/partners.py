@@ -306,27 +306,30 @@ class Partners:
     ) -> dict[str, Any] | None:
         """Claim the delivery of a quarter's package for a run, and return what is known of it.
 
-        None when it was delivered before (``deliveredAt``) and not ``again``. One that another run claimed but did not
-        finish is taken over, but not while that run gives its package the name (see ``start_publishing``): then
-        DeliveryBusyError.
+        None when it was delivered before (``deliveredAt``), unless by another run and ``again``. One that another run
+        claimed but did not finish is taken over, but not while that run gives its package the name (see
+        ``start_publishing``): then DeliveryBusyError.
         """
         free = "(attribute_not_exists(publishing) OR publishing.#run = :run OR publishing.#until < :now)"
-        open_ = "(attribute_not_exists(deliveredAt) OR #run = :run)"
+        open_ = "(#run <> :run OR #state <> :delivered)" if again else "attribute_not_exists(deliveredAt)"
+        values = {":delivering": "delivering", ":run": run, ":now": from_datetime(now)}
+        if again:
+            values[":delivered"] = "delivered"
         try:
             answer = self._client.update_item(
                 TableName=self._table,
                 Key=to_item({"pk": f"DELIVERY#{quarter}", "sk": f"{receiver}#{on_behalf_of}"}),
                 UpdateExpression="SET #state = :delivering, #run = :run",
-                ConditionExpression=free if again else f"{free} AND {open_}",
+                ConditionExpression=f"{free} AND {open_}",
                 ExpressionAttributeNames={"#state": "state", "#run": "run", "#until": "until"},
-                ExpressionAttributeValues=to_item(
-                    {":delivering": "delivering", ":run": run, ":now": from_datetime(now)}
-                ),
+                ExpressionAttributeValues=to_item(values),
                 ReturnValues="ALL_NEW",
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             held = self.delivery(receiver, on_behalf_of, quarter) or {}
-            if held.get("deliveredAt") is not None and not again:
+            if held.get("deliveredAt") is not None and (
+                not again or (held["run"], held["state"]) == (run, "delivered")
+            ):
                 return None
             raise DeliveryBusyError("another run is just giving its package the name") from None
         return _values(from_item(answer["Attributes"]))
@@ -334,20 +337,29 @@ class Partners:
     def start_publishing(
         self, receiver: str, on_behalf_of: str, quarter: str, run: str, publishing: dict[str, Any]
     ) -> bool:
-        """Announce that ``run`` is about to give its package the name; False when it has the claim no more.
+        """Announce that ``run`` is about to give its package the name.
 
-        ``publishing`` says which package that is, which ``run``, and ``until`` when (fixed form) it may still do it:
-        until then no other run can claim the delivery.
+        False when it has the claim no more, or when another call of it has announced a package of another content.
+        ``publishing`` says which package that is (``sha256``), which ``run``, and ``until`` when (fixed form) it may
+        still do it: until then no other run can claim the delivery.
         """
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key=to_item({"pk": f"DELIVERY#{quarter}", "sk": f"{receiver}#{on_behalf_of}"}),
                 UpdateExpression="SET publishing = :publishing",
-                ConditionExpression="#run = :run AND #state = :delivering",
+                ConditionExpression=(
+                    "#run = :run AND #state = :delivering AND (attribute_not_exists(publishing.sha256)"
+                    " OR publishing.sha256 = :sha256 OR publishing.#run <> :run)"
+                ),
                 ExpressionAttributeNames={"#state": "state", "#run": "run"},
                 ExpressionAttributeValues=to_item(
-                    {":publishing": publishing, ":run": run, ":delivering": "delivering"}
+                    {
+                        ":publishing": publishing,
+                        ":sha256": publishing["sha256"],
+                        ":run": run,
+                        ":delivering": "delivering",
+                    }
                 ),
             )
         except self._client.exceptions.ConditionalCheckFailedException:

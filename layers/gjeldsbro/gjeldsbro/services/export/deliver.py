@@ -19,7 +19,7 @@ from typing import Any
 from gjeldsbro.domain.exchange_reports import package_name
 from gjeldsbro.domain.package import Package, Slice
 from gjeldsbro.domain.timestamps import from_datetime
-from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, ReceiverUnavailableError
+from gjeldsbro.errors import ConfigurationError, DeliveryBusyError, ReceiverRefusedError, ReceiverUnavailableError
 from gjeldsbro.services.export import places
 from gjeldsbro.services.export.plan import Plan, slice_descriptions
 from gjeldsbro.services.export.ports import Connect, ExportPartners, Folder, HasTime, RemoteFile, Store
@@ -111,12 +111,11 @@ class PackageDelivery:
 
     def _begin(self) -> bool:
         """Claim the delivery and seal the package; False when it was delivered before."""
-        delivery = self._partners.delivery(*self._key) or {}
-        if delivery.get("state") == "delivered" and delivery.get("run") == self._plan.run:
-            return False
         claimed = self._partners.claim_delivery(*self._key, self._plan.run, self._clock(), again=self._plan.again)
         if claimed is None:
-            self._record("already-delivered")
+            delivery = self._partners.delivery(*self._key) or {}
+            if delivery.get("run") != self._plan.run:
+                self._record("already-delivered")
             return False
         unsettled = None if self._plan.again else claimed.get("publishing")
         slices = [self._store.get_json(key) for key in slice_descriptions(self._store, self._prefix)]
@@ -252,7 +251,10 @@ class PackageDelivery:
     def _publish(self, folder: Folder, receiver: Receiver) -> bool:
         """Give the package its name. A call that finds it done, by one before that could not say so, records it."""
         if not self._partners.start_publishing(*self._key, self._plan.run, self._announcement()):
-            return True  # the claim is gone, as is found out before the next step
+            if self._is_ours(folder):  # two calls sealed at once, while a slice was written again
+                self._clean_up(folder)
+                raise DeliveryBusyError("another call of this run is giving a package of another content the name")
+            return True
         before, self._state["renaming"] = self._state.get("renaming", False), True
         self._save()
         name, refused = package_name(self._on_behalf_of), None
