@@ -10,7 +10,7 @@ from gjeldsbro.adapters.data_store import DataStore
 from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.adapters.receiver_client import connect_with
 from gjeldsbro.adapters.secrets import Secrets
-from gjeldsbro.domain.identity_numbers import Accepts, is_customer_id, is_organisation_number
+from gjeldsbro.domain.identity_numbers import Accepts, is_organisation_number
 from gjeldsbro.log import LambdaContext, logger, task
 from gjeldsbro.services.export.plan import Plan
 from gjeldsbro.services.export.ports import Folder
@@ -40,7 +40,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         receiver=event["receiver"],
         partners=Partners(settings.partner_table, dynamodb()),
         store=store,
-        rules=ListRules(lambda text: is_customer_id(text, settings.identity_numbers), is_organisation_number),
+        rules=ListRules(settings.identity_numbers, is_organisation_number),
         clock=lambda: datetime.now(UTC),
         has_time=lambda: context.get_remaining_time_in_millis() > SPARE_MILLISECONDS,
     )

@@ -21,7 +21,7 @@ from tests.unit.export_world import MemoryPartners
 from gjeldsbro.adapters.receiver_client import connect
 from gjeldsbro.adapters.secrets import ReceiverSecret
 from gjeldsbro.domain.customer_keys import HashKey, HashKeys
-from gjeldsbro.domain.identity_numbers import is_customer_id, is_organisation_number
+from gjeldsbro.domain.identity_numbers import is_organisation_number
 from gjeldsbro.domain.loans import ChargeCard
 from gjeldsbro.domain.register import CurrentLoan
 from gjeldsbro.services.export import places
@@ -171,7 +171,7 @@ class Export:
             receiver=BANK,
             partners=self._partners(),
             store=DiskStore(self._root),
-            rules=ListRules(lambda text: is_customer_id(text, "synthetic"), is_organisation_number),
+            rules=ListRules("synthetic", is_organisation_number),
             clock=lambda: datetime.now(UTC),
             has_time=lambda: True,
         )

@@ -42,7 +42,7 @@ class World:
             receiver=RECEIVER,
             partners=self.partners,
             store=self.store,
-            rules=ListRules(lambda text: len(text) == 11 and text.isdigit(), is_organisation_number),
+            rules=ListRules("format", is_organisation_number),
             clock=clock,
             has_time=has_time,
             pause=self.pause,

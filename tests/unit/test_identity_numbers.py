@@ -192,6 +192,62 @@ def test_many_at_once_have_eleven_digits_each(digits):
         assert not numbers.are_customer_ids(digits, accepts)
 
 
+KINDS = (("production",), ("synthetic",), ("production", "synthetic"))
+SHAPES = st.one_of(
+    st.builds(
+        lambda day, month, rest, remainder: numbers.with_check_digits(f"{day:02}{month:02}{rest:05}", remainder) or "1",
+        st.integers(0, 72),
+        st.one_of(st.integers(0, 13), st.integers(80, 93)),
+        st.integers(0, 99999),
+        st.integers(0, 10),
+    ),
+    st.integers(0, 10**11 - 1).map("{:011}".format),
+    st.text(st.characters(exclude_characters=",", exclude_categories=["Cs"]), max_size=24),
+)
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=" ".join)
+@given(texts=st.lists(SHAPES, max_size=20))
+def test_a_set_takes_what_is_a_customer_id_once_and_nothing_else(kinds, texts):
+    """Each text is added exactly where `is_customer_id` lets it in and it is new, whatever stands before it."""
+    customer_ids, known = numbers.CustomerIdSet(*kinds), set()
+    while texts:
+        new = customer_ids.add(texts)
+        for text in texts[:new]:
+            assert any(numbers.is_customer_id(text, kind) for kind in kinds)
+            assert text not in known
+            known.add(text)
+        assert all(
+            text in known or not any(numbers.is_customer_id(text, kind) for kind in kinds)
+            for text in texts[new : new + 1]
+        )
+        texts = texts[new + 1 :]
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=" ".join)
+def test_a_set_tells_all_customer_ids_apart(kinds):
+    """No two numbers are taken for one, whatever they differ in."""
+    months = [
+        month + mark
+        for kind in kinds
+        for mark in {"production": [0], "synthetic": [80]}[kind]
+        for month in range(1, 13)
+    ]
+    days = [f"{day:02}{month:02}" for month in months for day in (*range(1, 32), *range(41, 72))]
+    nines = {f"{day}{year:02}007" for day in days for year in range(0, 100, 9)}
+    nines |= {f"{day}96{serial:03}" for day in ("0101", "7112", "0181", "7192") for serial in range(1000)}
+    found = [
+        number
+        for nine in nines
+        for remainder in range(4)
+        if (number := numbers.with_check_digits(nine, remainder)) is not None
+        and any(numbers.is_customer_id(number, kind) for kind in kinds)
+    ]
+    customer_ids = numbers.CustomerIdSet(*kinds)
+    assert customer_ids.add(found) == len(set(found)) == len(found) > 20_000
+    assert not any(customer_ids.add([number]) for number in found[::100])
+
+
 @pytest.mark.parametrize("text", ["920013015", "985815534", "924507500"])
 def test_organisation_numbers(text):
     """Nine digits whose check digit is right are an organisation number."""

@@ -2,27 +2,27 @@
 
 import re
 import tracemalloc
-from array import array
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.night_world import people
 
 from gjeldsbro.domain import ssn_list
-from gjeldsbro.domain.ssn_list import MAX_SIZE, SeenNumbers, SsnList
+from gjeldsbro.domain.identity_numbers import is_customer_id, with_check_digits
+from gjeldsbro.domain.ssn_list import MAX_SIZE, SsnList
 from gjeldsbro.errors import SsnListError
 
 FIRST, SECOND, THIRD = "17912099997", "29822099635", "12829499914"
+REAL = with_check_digits("010100" + "500")
+"""No synthetic number. Nobody has it: born in 1900, with a serial of later centuries."""
 
 
-def is_valid(text: str) -> bool:
-    """Eleven digits; the rule itself is tested elsewhere."""
-    return re.fullmatch(r"[0-9]{11}", text) is not None
-
-
-def read(content: bytes, piece: int = 1 << 20) -> tuple[SsnList, list[str], list[str], list[str]]:
+def read(
+    content: bytes, piece: int = 1 << 20, kinds: tuple[str, ...] = ("synthetic",)
+) -> tuple[SsnList, list[str], list[str], list[str]]:
     """The list, and its numbers, invalid entries and duplicates."""
-    reader = SsnList(len(content), is_valid)
+    reader = SsnList(len(content), *kinds)
     found = [reader.feed(content[at : at + piece]) for at in range(0, len(content), piece)] + [reader.finish()]
     parts = ([entry for findings in found for entry in findings[part]] for part in range(3))
     return reader, *parts
@@ -98,80 +98,90 @@ def test_a_list_without_a_valid_number_says_so():
 def test_a_list_beyond_the_limit_is_too_large():
     """The size is judged before anything is read."""
     with pytest.raises(SsnListError) as refused:
-        SsnList(MAX_SIZE + 1, is_valid)
+        SsnList(MAX_SIZE + 1, "synthetic")
     assert refused.value.code == "SSN_LIST_TOO_LARGE"
 
 
 def test_a_list_that_grows_while_it_is_read_is_too_large():
     """More bytes than were announced are refused."""
-    reader = SsnList(5, is_valid)
+    reader = SsnList(5, "synthetic")
     with pytest.raises(SsnListError) as refused:
         reader.feed(b"123456")
     assert refused.value.code == "SSN_LIST_TOO_LARGE"
 
 
+NUMBERS = st.builds(
+    lambda day, month, rest, remainder: with_check_digits(f"{day:02}{month:02}{rest:05}", remainder),
+    st.sampled_from([1, 29, 31, 41, 69]),
+    st.sampled_from([1, 2, 12, 81, 82, 92]),
+    st.one_of(st.integers(0, 99999), st.integers(96000, 97003)),
+    st.integers(0, 4),
+).filter(bool)
+"""Valid ones of all kinds, and some that are not: no such day, or a remainder that no rule allows."""
+
 ENTRIES = st.one_of(
-    st.sampled_from([FIRST, SECOND, THIRD]),
-    st.from_regex(r"[0-9]{10,12}", fullmatch=True),
-    st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters=","), max_size=90),
+    NUMBERS,
+    st.sampled_from([FIRST, SECOND, REAL, f" {FIRST}", f"{SECOND}\u00a0"]),
+    st.from_regex(r"[0-9]{10,12}|[0-9]{23}", fullmatch=True),
+    st.text("0123456789 \u0661", max_size=14),
+    st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=90),
 )
+LISTS = st.one_of(st.lists(ENTRIES, max_size=30), st.lists(NUMBERS, max_size=300))
 
 
-@given(st.lists(ENTRIES, max_size=30), st.integers(1, 50), st.sampled_from([",", "\n", "\r\n", " ,\t"]))
-def test_sums_hold_and_pieces_do_not_matter(entries, piece, separator):
-    """Entries = numbers + invalid + duplicates, and where a read happened to end changes nothing."""
-    content = separator.join([*entries, FIRST]).encode()
-    whole, *parts = read(content)
-    split, *same_parts = read(content, piece)
-    assert parts == same_parts
-    assert whole.entries == split.entries == sum(len(part) for part in parts)
-    assert whole.entries == sum(1 for entry in re.split("[,\r\n]", content.decode("utf-8-sig")) if entry.strip())
-    assert len(set(parts[0])) == len(parts[0])
-    assert set(parts[2]) <= set(parts[0])
-    assert all("\n" not in entry and entry.isprintable() for entry in parts[1])
+def model(text: str, kinds: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
+    """What is in a list, found entry by entry with a set."""
+    numbers, invalid, duplicates, seen = [], [], [], set()
+    for entry in filter(None, map(str.strip, re.split("[,\r\n]", text))):
+        if not any(is_customer_id(entry, kind) for kind in kinds):
+            invalid.append(entry)
+        elif entry in seen:
+            duplicates.append(entry)
+        else:
+            seen.add(entry)
+            numbers.append(entry)
+    return numbers, invalid, duplicates
 
 
-@given(st.lists(st.integers(0, 10**11), max_size=60), st.integers(0, 5))
-def test_seen_numbers_is_a_set(numbers, spare):
-    """The compact table answers as a set does, up to its capacity."""
-    table, known = SeenNumbers(len(numbers) + spare), set()
-    for number in numbers:
-        assert table.add(number) == (number not in known)
-        known.add(number)
+@pytest.mark.parametrize(
+    "kinds", [("synthetic",), ("production",), ("production", "synthetic"), ("format",)], ids=" ".join
+)
+@given(entries=LISTS, piece=st.integers(1, 1000), separator=st.sampled_from([",", "\n", "\r\n", "\r", " ,\t"]))
+def test_a_list_is_read_as_entry_by_entry_with_a_set(kinds, entries, piece, separator):
+    """Numbers, invalid entries and duplicates are those of the plain way, wherever a piece of the list ends."""
+    content = separator.join([*entries, REAL, FIRST]).encode()
+    reader, numbers, invalid, duplicates = read(content, piece, kinds)
+    expected = model(content.decode("utf-8-sig"), kinds)
+    assert (numbers, duplicates) == (expected[0], expected[2])
+    assert (reader.numbers, reader.invalid, reader.duplicates) == tuple(map(len, expected))
+    assert reader.entries == sum(map(len, expected))
+    assert all(entry.isprintable() and len(entry) <= ssn_list.SHOWN_LENGTH + 1 for entry in invalid)
+    for shown, entry in zip(invalid, expected[1], strict=True):
+        assert shown == entry or not entry.isprintable() or len(entry) > ssn_list.SHOWN_LENGTH
 
 
-def test_seen_numbers_fills_to_its_capacity():
-    """A table that holds all it can still finds each of them."""
-    table = SeenNumbers(100)
-    assert all(table.add(number) for number in range(100))
-    assert not any(table.add(number) for number in range(100))
-
-
-class FewLooks(array):
-    """A table's slots that may be looked at so many times and no more."""
-
-    left = 0
-
-    def __getitem__(self, index):
-        FewLooks.left -= 1
-        assert FewLooks.left > 0
-        return super().__getitem__(index)
-
-
-def test_identity_numbers_in_clumps_are_found_as_fast_as_any():
-    """Identity numbers share dates and serials and lie close together: that may not make a list slow to read."""
-    # A table for 66,667 numbers has 100,001 slots; by their remainders all of these would lie in 60 of them.
-    numbers = [date * 100_000 + date + serial for date in range(1000) for serial in range(60)]
-    table = SeenNumbers(66_667)
-    table._slots = FewLooks("Q", table._slots)
-    FewLooks.left = 4 * len(numbers)
-    assert all(map(table.add, numbers))
+@pytest.mark.parametrize("kind", ["synthetic", "format"])
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param([FIRST] * 1000, id="one number"),
+        pytest.param(["x"] * 1000 + [FIRST], id="no numbers"),
+        pytest.param([*people(500), *people(500)], id="all of them twice"),
+        pytest.param([entry for number in people(500) for entry in (number, number[:10], number)], id="one by one"),
+        pytest.param([f"0181{rest:05}34" for rest in range(5000)] + [FIRST], id="one day"),
+    ],
+)
+def test_lists_of_all_kinds_of_entries_in_a_row(kind, entries):
+    """However many entries of a kind follow each other, each is what it is alone."""
+    reader, numbers, invalid, duplicates = read(",".join(entries).encode(), kinds=(kind,))
+    assert (numbers, invalid, duplicates) == model(",".join(entries), (kind,))
+    assert reader.entries == len(entries)
 
 
 def test_memory_does_not_grow_with_an_entry_that_never_ends():
     """A file without separators takes no more memory than a piece of it."""
     piece = b"1" * (1 << 16)
-    reader = SsnList(len(piece) * 100, is_valid)
+    reader = SsnList(len(piece) * 100, "synthetic")
     reader.feed(piece)
     tracemalloc.start()
     try:
@@ -181,3 +191,22 @@ def test_memory_does_not_grow_with_an_entry_that_never_ends():
     finally:
         tracemalloc.stop()
     assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("kinds", [("synthetic",), ("production", "synthetic")], ids=" ".join)
+def test_memory_does_not_grow_with_the_list(kinds):
+    """Numbers that are kept apart take no memory of their own."""
+    count = 50_000
+    numbers = people(count)
+    reader = SsnList(12 * count, *kinds)
+    reader.feed(numbers[0].encode() + b",")
+    pieces = [(",".join(numbers[at : at + 100]) + ",").encode() for at in range(1, count, 100)]
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            reader.feed(piece)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reader.numbers == count
+    assert peak < 1 << 18

@@ -961,7 +961,7 @@ class WholeWorld(World):
             receiver=receiver,
             partners=self.records,
             store=self.objects,
-            rules=ListRules(PEOPLE.__contains__, {BANK, OTHER_BANK}.__contains__),
+            rules=ListRules("synthetic", {BANK, OTHER_BANK}.__contains__),
             clock=self.clock,
             has_time=self.has_time,
             pause=self.sleep,

@@ -6,10 +6,15 @@ are accepted side by side. A D-number has 40 added to the day, a synthetic numbe
 read from the number any more, so 29 February is judged on the two-digit year alone.
 """
 
+import operator
 import re
+import sys
 import unicodedata
 from collections.abc import Sequence
-from typing import Literal
+from functools import lru_cache
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
+from struct import Struct
+from typing import Literal, NamedTuple
 
 from gjeldsbro.domain.rules import Rule
 
@@ -131,6 +136,90 @@ def are_customer_ids(texts: Sequence[str], accepts: Accepts) -> bool:
     if not dates.isdisjoint(_LEAP_DAYS):
         return all(is_customer_id(text, accepts) for text in texts)
     return dates <= _DATES[accepts].keys()
+
+
+class CustomerIdSet:
+    """A set of customerIDs that one of ``kinds`` lets in (not for ``format``): a bit for each that there can be.
+
+    It is made for millions of them and takes at most 37 MB for each kind; a Python set of five million takes
+    ten times as much. The rule is that of ``is_customer_id``, with the same shares and verdicts, but nothing is cut out
+    of a text: a number and a comma are 12 bytes, and those are three integers. They look up day and month, year and two
+    digits of the serial, and the rest. What they find holds the shares, and above them the number's place, which its
+    first nine digits and the remainder of the first check digit decide: the check digits follow from them.
+    """
+
+    def __init__(self, *kinds: Accepts) -> None:
+        self._cells = _cells(kinds)
+        # Unlike a bytearray's, these zeros take time and memory only where something is written: short lists are many.
+        self._bits = mmap(-1, self._cells.size // 8, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+
+    def add(self, texts: Sequence[str]) -> int:
+        """Add customerIDs up to the first text that is none or was added before; how many. No text holds a comma."""
+        dates, middles, ends, places, _ = self._cells
+        bits = self._bits
+        joined = (",".join(texts) + ",").encode()
+        # As no text holds a comma, each cell is a text up to the first cell that is no number.
+        cells = _CELL.iter_unpack(joined[: len(joined) // _CELL.size * _CELL.size])
+        whole = operator.length_hint(cells)
+        try:
+            for date, middle, end in cells:
+                total = dates[date] + middles[middle] + ends[end]
+                at = (total >> _PLACE) + places[total & _SHARES]
+                bit = 1 << (at & 7)
+                held = bits[at >> 3]
+                if held & bit:
+                    break
+                bits[at >> 3] = held | bit
+            else:
+                return whole
+        except KeyError:
+            pass
+        return whole - operator.length_hint(cells) - 1
+
+
+class _Cells(NamedTuple):
+    """Tables for numbers in cells of 12 bytes; ``size`` is the number of places."""
+
+    dates: dict[int, int]
+    middles: dict[int, int]
+    ends: dict[int, int]
+    places: dict[int, int]
+    size: int
+
+
+_CELL = Struct("=III")
+_SHARES = len(_VERDICTS) - 1
+_PLACE = _SHARES.bit_length()
+_PLACES_OF_A_DATE = 100_000  # years and serials
+
+
+@lru_cache(maxsize=None)
+def _cells(kinds: tuple[Accepts, ...]) -> _Cells:
+    """Made when they are needed first, not by each import."""
+
+    def integer(text: str) -> int:
+        return int.from_bytes(text.encode(), sys.byteorder)
+
+    dates = {date: share for kind in kinds for date, share in _DATES[kind].items()}
+    count = len(dates) * _PLACES_OF_A_DATE
+    return _Cells(
+        {
+            integer(date): order * _PLACES_OF_A_DATE << _PLACE | share
+            for order, (date, share) in enumerate(dates.items())
+        },
+        {
+            integer(year + serial): int(year + serial) * 10 << _PLACE | share + more
+            for year, share in _YEARS.items()
+            for serial, more in _SERIALS.items()
+        },
+        {integer(end + ","): int(end[0]) << _PLACE | share for end, share in _ENDS.items()},
+        {
+            shares: _K1_REMAINDERS.index((shares & _SHARE) % 11) * count
+            for shares, is_valid in enumerate(_VERDICTS)
+            if is_valid
+        },
+        count * len(_K1_REMAINDERS),
+    )
 
 
 def customer_id_fault(text: str, accepts: Accepts) -> Rule | None:

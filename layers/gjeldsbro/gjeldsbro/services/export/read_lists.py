@@ -20,6 +20,7 @@ from gjeldsbro.domain.exchange_reports import (
     progress_report,
     read_folder,
 )
+from gjeldsbro.domain.identity_numbers import Accepts
 from gjeldsbro.domain.ssn_list import Findings, SsnList, check_size
 from gjeldsbro.domain.timestamps import from_datetime
 from gjeldsbro.errors import ConfigurationError, ReceiverRefusedError, ReceiverUnavailableError, SsnListError
@@ -43,7 +44,7 @@ PAUSES = (10, 20, 40, 80)
 class ListRules(NamedTuple):
     """The rules for what stands in lists and their names."""
 
-    is_customer_id: Callable[[str], bool]
+    accepts: Accepts
     is_organization: OrganizationRule
 
 
@@ -186,7 +187,7 @@ class ListReader:
     def _judge(self, on_behalf_of: str, state: dict[str, Any]) -> dict[str, Any]:
         """Split the copy into batches of valid numbers, invalid entries and duplicates, and delete it."""
         prefix = self._prefix(on_behalf_of)
-        reader = SsnList(state["file"][0], self._rules.is_customer_id)
+        reader = SsnList(state["file"][0], self._rules.accepts)
         batches, batch = 0, []
         with self._store.writer(f"{prefix}invalid") as invalid, self._store.writer(f"{prefix}duplicates") as duplicates:
             for findings in self._findings(reader, f"{prefix}list/"):
