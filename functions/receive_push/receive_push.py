@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from gjeldsbro.adapters.aws import build_at_init, dynamodb, secretsmanager
-from gjeldsbro.adapters.partners import Partners
+from gjeldsbro.adapters.partner_cache import push_partners
 from gjeldsbro.adapters.register import Register
 from gjeldsbro.adapters.secrets import Secrets
 from gjeldsbro.api.operations import Operation
@@ -47,7 +47,7 @@ def receive_loans(request: Request) -> dict[str, Any]:
     message = read_message(request.json_body(), accepts=settings.identity_numbers, now=request.received)
     hash_keys = _secrets().hash_keys(settings.hash_key_secret)
     service = PushService(
-        Partners(settings.partner_table, dynamodb()),
+        push_partners(settings.partner_table, dynamodb()),
         Register(settings.register_table, dynamodb(), hash_keys),
         hash_keys,
     )

@@ -21,7 +21,7 @@ from tests.bench.online import cold_starts, lookups, pushes
 from tests.bench.sizes import package_sizes
 from tests.bench.world import world
 
-TABLES = ("pages", "loads", "lists", "packages", "transfers")
+TABLES = ("pages", "loads", "pushes", "lists", "packages", "transfers")
 ONLINE = {"sizes": package_sizes, "cold": cold_starts, "push": pushes, "lookup": lookups}
 PARTS = (*TABLES, *ONLINE)
 COLUMNS = ("path", "CPU s", "s", "MiB", "reference", "CPU s", "s", "MiB", "speed", "memory", "aim", "")

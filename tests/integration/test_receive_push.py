@@ -15,6 +15,8 @@ from tests.client_certificates import BANK, OTHER_BANK, PUSH_PATH, request, seid
 from tests.register_reader import loans_shown
 
 from gjeldsbro.adapters import aws as aws_clients
+from gjeldsbro.adapters.partner_cache import PUSHED_EVERY, TIMES_SECONDS, PushPartners
+from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.adapters.register import Register
 from gjeldsbro.adapters.secrets import HashKeyStore
 from gjeldsbro.domain.customer_keys import HashKey, HashKeys
@@ -150,6 +152,68 @@ def test_a_push_older_than_the_dataset_changes_nothing(push, aws, partners):
     newer = a_loan(timestamp="2026-11-21T00:00:00.0000001Z")
     assert push(request(a_message(newer), pem=seid_2(BANK))) == (200, None)
     assert len(rows_in(aws)) == 1
+
+
+def test_a_provider_that_is_dropped_is_refused_at_once(push, partners):
+    """Also by a process that has just taken a push of it: a lost key must be worth nothing any more."""
+    assert push(EVENT) == (200, None)
+    partners.put_institution(
+        Institution(BANK, "Testbanken AS", providers=(Provider(PROVIDER, url="https://x", ended=True),))
+    )
+
+    assert push(EVENT)[0] == 403
+
+
+def test_one_push_after_the_other_asks_only_for_what_may_have_changed(push):
+    """Throttle, entitlement and register each time; datasets and the time of the last push once in a while."""
+    asked = []
+
+    def count(event_name, **_):
+        asked.append(event_name.rpartition(".")[2])
+
+    aws_clients.dynamodb().meta.events.register("before-call", count)
+    loans = [a_loan(timestamp=f"2026-11-20T10:00:0{number}Z") for number in range(3)]
+    assert [push(request(a_message(one), pem=seid_2(BANK)))[0] for one in loans] == [200, 200, 200]
+
+    asked.remove("GetItem")  # the certificate's revocation, for five minutes
+    burst = ["UpdateItem", "GetItem", "Query", "PutItem"]
+    assert asked == ["UpdateItem", "GetItem", "Query", "Query", "PutItem", "PutItem", *burst, *burst]
+
+
+def test_datasets_are_kept_for_two_seconds_and_the_last_push_for_ten(partners):
+    """Each institution's own, and each provider's; what could not be recorded is recorded by the next push."""
+    seconds, now = [100.0], datetime(2026, 11, 22, 12, tzinfo=UTC)
+    kept = PushPartners(partners, clock=lambda: seconds[0])
+    assert kept.datasets(BANK) == []
+    partners.take_lease(BANK, PROVIDER, "run", now, 60)
+    partners.take_lease(OTHER_BANK, PROVIDER, "run", now, 60)
+    seconds[0] += TIMES_SECONDS - 0.1
+    assert (kept.datasets(BANK), len(kept.datasets(OTHER_BANK))) == ([], 1)
+    seconds[0] += 0.1
+    assert len(kept.datasets(BANK)) == 1
+
+    def pushed(after: timedelta, institution: str = BANK) -> str | None:
+        kept.record_push(institution, PROVIDER, now + after)
+        return partners.last_push(institution, PROVIDER)
+
+    first = pushed(timedelta())
+    assert first == from_datetime(now)
+    assert pushed(PUSHED_EVERY - timedelta(microseconds=1)) == first
+    assert pushed(timedelta(seconds=1), OTHER_BANK) == from_datetime(now + timedelta(seconds=1))
+    assert pushed(PUSHED_EVERY) == from_datetime(now + PUSHED_EVERY)
+    assert pushed(timedelta()) == first  # a clock that was put back
+
+
+def test_a_last_push_that_could_not_be_recorded_is_recorded_next_time(partners, monkeypatch):
+    """Only what was written need not be written again."""
+    kept, now = PushPartners(partners), datetime(2026, 11, 22, 12, tzinfo=UTC)
+    with monkeypatch.context() as broken:
+        broken.setattr(Partners, "record_push", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            kept.record_push(BANK, PROVIDER, now)
+    kept.record_push(BANK, PROVIDER, now)
+
+    assert partners.last_push(BANK, PROVIDER) == from_datetime(now)
 
 
 def test_a_repaid_loan_is_no_longer_shown(push, register, partners):

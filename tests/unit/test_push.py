@@ -226,6 +226,27 @@ def test_in_whatever_order_pushes_come_the_same_is_shown(as_of, loans, random):
     assert shown[0] == shown[1]
 
 
+@given(
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.lists(st.builds(loan, st.integers(0, 5), st.sampled_from([0, 1, 2]), st.sampled_from(["a", "b"])), max_size=2),
+    st.lists(st.builds(loan, st.integers(0, 6), st.sampled_from([0, 3, 4]), st.sampled_from(["a", "b"])), max_size=4),
+)
+def test_times_from_before_a_commit_change_nothing_that_is_shown(before, later, held, pushed):
+    """Datasets' records may be older than the items that are read after them: more is stored, and the same shown."""
+    loans = tuple({account_of(one): one for one in held}.values())
+    now = max(before, later)
+    shown = []
+    for known in (at(min(before, later)), at(now)):
+        register = FakeRegister()
+        register.add(PERSON, DatasetItem(BANK, PROVIDER, loans))
+        for one in pushed:
+            service(known, register).receive(message(one), OWNER, NOW)
+        shown.append(loans_shown(register, FakePartners(at(now)), PERSON))
+
+    assert shown[0] == shown[1]
+
+
 # The message
 
 

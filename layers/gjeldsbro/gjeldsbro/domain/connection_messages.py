@@ -68,7 +68,9 @@ class InstitutionEntry(SpecModel):
             "register when there is no answer in time (SPEC appendix B)."
         )
     )
-    last_push: Received | None = Field(description="When a push of this provider was last accepted.")
+    last_push: Received | None = Field(
+        description="When a push of this provider was last accepted, at most ten seconds too early."
+    )
     dataset: DatasetEntry | None = Field(description="Null for a provider that only pushes.")
 
 

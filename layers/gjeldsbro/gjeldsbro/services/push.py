@@ -53,8 +53,8 @@ class PushPartners(Protocol):
         """One institution, ended or not."""
         ...
 
-    def datasets(self, institution: str | None = None) -> list[Dataset]:
-        """The datasets of one institution, or all."""
+    def datasets(self, institution: str) -> list[Dataset]:
+        """The datasets of one institution; never newer than what the register is read for after it."""
         ...
 
     def record_push(self, institution: str, provider: str, now: datetime) -> None:
