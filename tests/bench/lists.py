@@ -27,12 +27,12 @@ ROWS = (
 
 def write_data(folder: Path) -> None:
     """Make a list, its numbers in no order: that is the hardest for a processor's caches."""
-    numbers = list(islice(_numbers(), NUMBERS))
+    numbers = list(islice(valid_numbers(), NUMBERS))
     stream(1, "list").shuffle(numbers)
     (folder / "list.txt").write_text(",".join(numbers), encoding="ascii")
 
 
-def _numbers() -> Iterator[str]:
+def valid_numbers() -> Iterator[str]:
     """Distinct synthetic numbers, as many people for each date of birth."""
     day = date(1930, 1, 1)
     while True:
