@@ -127,7 +127,7 @@ def test_servers_say_what_they_want_of_a_file(fields, expected) -> None:
 
 def test_a_folder_is_listed_to_its_end() -> None:
     """Names come in several answers, and those of the folder itself and of the one above are left out."""
-    none, size = struct.pack(">I", 0), struct.pack(">IQ", 1, 9)
+    none, size = struct.pack(">II", 0x80000000, 1) + text(b"vendor") + text(b"data"), struct.pack(">IQ", 1, 9)
     talk = session(
         packet(HANDLE, 1, text(b"h")),
         packet(NAMES, 2, struct.pack(">I", 2), text(b"."), text(b""), none, text(b".."), text(b""), none),
