@@ -74,6 +74,7 @@ ROWS = (
         "loads.second_night_0",
         "its pages fetched and checked, nothing else",
         "loads.only_read",
+        (speed(0.8),),
         rounds=3,
     ),
     Row(

@@ -127,8 +127,9 @@ def page_files(customers: Iterable[tuple[bytes, bytes, bytes]]) -> tuple[bytes, 
     A customer that the page has twice stays twice: ``merge_files`` finds it.
     """
     page_rows, records, offset = [], [], 0
-    ordered = sorted((key, number, digest, record) for number, (key, digest, record) in enumerate(customers))
-    for key, number, digest, record in ordered:
+    found = list(customers)
+    for number in sorted(range(len(found)), key=[key for key, _, _ in found].__getitem__):
+        key, digest, record = found[number]
         page_rows.append(key + (digest if record else _NO_DIGEST) + _PLACE.pack(number, offset, len(record)))
         records.append(record)
         offset += len(record)
@@ -201,12 +202,12 @@ def compare(
     old_row, unknown_row = next(olds, _END), next(unknowns, _END)
     for row in _ended(new):
         key = row[:KEY_SIZE]
-        while old_row[:KEY_SIZE] < key or unknown_row[:KEY_SIZE] < key:
-            low = min(old_row[:KEY_SIZE], unknown_row[:KEY_SIZE])
+        while old_row < key or unknown_row < key:  # a row sorts as its key does, and behind it
+            low = min(old_row, unknown_row)[:KEY_SIZE]
             kind = Kind.CLEARED
-            if unknown_row[:KEY_SIZE] == low:
+            if unknown_row.startswith(low):
                 unknown_row = next(unknowns, _END)
-            if old_row[:KEY_SIZE] == low:
+            if old_row.startswith(low):
                 kind = Kind.REMOVED
                 old_row = next(olds, _END)
             yield Step(kind, b"", low + _GONE_PLACE)
@@ -214,10 +215,10 @@ def compare(
             return
         write, kind = full, Kind.ADDED
         index_row = row[:INDEX_ROW_SIZE]
-        if unknown_row[:KEY_SIZE] == key:
+        if unknown_row.startswith(key):
             write = True
             unknown_row = next(unknowns, _END)
-        if old_row[:KEY_SIZE] == key:
+        if old_row.startswith(key):
             kind = Kind.UNCHANGED if old_row == index_row else Kind.CHANGED
             old_row = next(olds, _END)
         write = write or kind is not Kind.UNCHANGED

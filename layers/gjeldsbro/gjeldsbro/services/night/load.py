@@ -9,6 +9,7 @@ version, beside what lies under the old one and is read meanwhile; the commit sw
 are deleted by the old index and lists, in as many calls as it takes (decision 0021, ``domain.register.in_force``).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -301,7 +302,7 @@ class _Load:
             self.found(self.version) if scratch else self.stored(self.pending, PENDING_ROW_SIZE),
             full=full,
         )
-        counts = dict.fromkeys((kind.value for kind in Kind), 0)
+        kinds: Counter[Kind] = Counter()
         size = 0
         index_key, pending_key = f"{job.index_folder}{name}.idx", f"{job.pending_folder}{name}.keys"
         with objects.writer(index_key) as index, objects.writer(pending_key) as pending:
@@ -310,9 +311,8 @@ class _Load:
                 changing = b"".join([step.pending_row for step in some])
                 pending.write(changing)
                 size += len(changing)
-                for step in some:
-                    counts[step.kind.value] += 1
-        counts["pending"] = size // PENDING_ROW_SIZE
+                kinds.update([step.kind for step in some])
+        counts = {**{kind.value: kinds[kind] for kind in Kind}, "pending": size // PENDING_ROW_SIZE}
         retired = self.others(name) if scratch else self.given_up()
         found = _stored(job, objects)
         cursor = {**self.cursor, "phase": job.run, "index": index_key, "position": 0, "counts": counts, "full": full}
