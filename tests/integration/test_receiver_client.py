@@ -191,6 +191,30 @@ def test_a_server_that_gives_less_than_was_asked_for(receiver, secret, folder, m
         assert b"".join(sftp.read("package", 7, 300_000)) == content[7:300_007]
 
 
+def test_reading_asks_ahead_and_not_too_far(receiver, secret, folder, monkeypatch):
+    """A distant server is never waited for with nothing asked, and memory stays flat."""
+    content = os.urandom(5 << 20)
+    (folder / "package").write_bytes(content)
+    with connect(receiver, secret) as sftp:
+        session, under_way, most = sftp._session, set(), 0
+        start, read = session.start_reading, session.bytes_read
+
+        def counted_start(handle: bytes, offset: int, size: int) -> int:
+            nonlocal most
+            under_way.add(number := start(handle, offset, size))
+            most = max(most, len(under_way))
+            return number
+
+        def counted_read(number: int) -> bytes:
+            under_way.remove(number)
+            return read(number)
+
+        monkeypatch.setattr(session, "start_reading", counted_start)
+        monkeypatch.setattr(session, "bytes_read", counted_read)
+        assert b"".join(sftp.read("package", 0, len(content))) == content
+    assert most == receiver_client._READ_AHEAD // receiver_client._PIECE
+
+
 def test_a_file_that_is_left_does_not_disturb_what_follows(receiver, secret, folder):
     """What was asked ahead of a file that nobody reads on is not taken for other answers."""
     content = os.urandom(5 << 20)
@@ -206,28 +230,64 @@ def test_a_file_that_is_left_does_not_disturb_what_follows(receiver, secret, fol
         assert b"".join(sftp.read("package", 0, len(content))) == content
 
 
+def unconfirmed(session: sftp_session.SftpSession, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes were unconfirmed each time that some were sent; filled while ``session`` writes."""
+    found, under_way = [], {}
+    start, confirm = session.start_writing, session.confirm
+
+    def counted_start(handle: bytes, offset: int, data: bytes) -> int:
+        number = start(handle, offset, data)
+        under_way[number] = len(data)
+        found.append(sum(under_way.values()))
+        return number
+
+    def counted_confirm(number: int) -> None:
+        confirm(number)
+        del under_way[number]
+
+    monkeypatch.setattr(session, "start_writing", counted_start)
+    monkeypatch.setattr(session, "confirm", counted_confirm)
+    return found
+
+
 def test_no_more_than_is_sent_again_is_ever_unconfirmed(receiver, secret, folder, monkeypatch):
     """However large a file is: what a delivery sends again after an interruption covers what was not confirmed."""
-    content, most, open_requests = os.urandom(24 << 20), 0, {}
     with connect(receiver, secret) as sftp:
-        start, confirm = sftp._session.start_writing, sftp._session.confirm
+        found = unconfirmed(sftp._session, monkeypatch)
+        sftp.write("package", 0, [os.urandom(24 << 20)])
+    assert 1 << 20 < max(found) <= receiver_client._MOST_UNCONFIRMED + receiver_client._PIECE < deliver._REWIND
 
-        def counted_start(handle: bytes, offset: int, data: bytes) -> int:
-            nonlocal most
-            number = start(handle, offset, data)
-            open_requests[number] = len(data)
-            most = max(most, sum(open_requests.values()))
-            return number
 
-        def counted_confirm(number: int) -> None:
-            confirm(number)
-            del open_requests[number]
+def test_a_server_that_becomes_slow_gets_less_at_a_time(receiver, secret, folder, monkeypatch):
+    """What is under way shrinks again when confirmations take long, so that the last one never takes long."""
+    with connect(receiver, secret) as sftp:
+        found = unconfirmed(sftp._session, monkeypatch)
+        slow_from = 12 << 20
+        monkeypatch.setattr(
+            receiver_client, "monotonic", lambda: max(0, len(found) * receiver_client._PIECE - slow_from)
+        )
+        sftp.write("package", 0, [os.urandom(32 << 20)])
+    assert max(found) > 1 << 20
+    assert max(found[-8:]) <= 2 * receiver_client._PIECE
 
-        monkeypatch.setattr(sftp._session, "start_writing", counted_start)
-        monkeypatch.setattr(sftp._session, "confirm", counted_confirm)
-        sftp.write("package", 0, [content])
-    assert not open_requests
-    assert 1 << 20 < most <= receiver_client._MOST_UNCONFIRMED + receiver_client._PIECE < deliver._REWIND
+
+def test_a_refusal_to_close_what_was_written_is_one_of_the_upload(receiver, secret, folder, monkeypatch):
+    """Some servers notice as late as that that their disk is full."""
+    with connect(receiver, secret) as sftp:
+        monkeypatch.setattr(sftp._session, "close", unsupported)
+        with pytest.raises(ReceiverRefusedError) as refused:
+            sftp.write("package", 0, [b"content"])
+    assert refused.value.code == "WRITE"
+
+
+def test_large_packets_are_for_servers_that_know_them(receiver, secret, folder, tmp_path):
+    """OpenSSH's says who it is; all others get the packets that every server must know."""
+    with connect(receiver, secret) as sftp:
+        assert sftp._session._channel.in_max_packet_size == 128 << 10
+    with PasswordServer(tmp_path, user="nogi", password="correct") as running:
+        other = Receiver("920013015", "Bank", ("920013015",), running.url, (running.host_key,), "secret")
+        with connect(other, ReceiverSecret("correct", None, None)) as sftp:
+            assert sftp._session._channel.in_max_packet_size == 32 << 10
 
 
 def test_write_resumes_at_a_byte(receiver, secret, folder):
