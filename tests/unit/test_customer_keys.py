@@ -21,6 +21,7 @@ def test_keys_of_secrets_and_texts_of_any_length(secret, text):
     """Keys shorter and longer than a block of the hash are treated as RFC 2104 says."""
     key = HashKey("1", secret)
     assert key.customer_key(text) == hmac.digest(secret, b"customer\x00" + text.encode(), "sha256")
+    assert [key.customer_key(text)] == list(key.customer_keys([text]))
     assert key.account_key(text) == hmac.digest(secret, b"account\x00" + text.encode(), "sha256")
 
 

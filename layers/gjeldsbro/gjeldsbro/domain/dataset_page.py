@@ -41,6 +41,7 @@ class _Page(msgspec.Struct, rename=fields.spec_name):
     customers: list[msgspec.Raw]
 
 
+_READ = msgspec.Raw()
 _PAGE = msgspec.json.Decoder(_Page)
 _OUTSIDE, _NAME_MORE = b'{"providerID":"","customers":[]}', b',"customers":[]'
 """The shortest text around customers, and the shortest that could be added to say something twice."""
@@ -74,7 +75,11 @@ def read_page[Kept](
     reader = _PageReader(body, institution, Circumstances.at(now, accepts), violations)
     kept: list[Kept] = []
     for start in range(0, len(page.customers), _TOGETHER):
-        customers = reader.read(page.customers[start : start + _TOGETHER], start)
+        texts = page.customers[start : start + _TOGETHER]
+        page.customers[start : start + _TOGETHER] = [_READ] * len(
+            texts
+        )  # lets go of them: what is kept takes their place
+        customers = reader.read(texts, start)
         if not violations:
             kept += keep(customers)
     return PageResult([] if violations else kept, violations.first, violations.total)

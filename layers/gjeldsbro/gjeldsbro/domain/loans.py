@@ -127,10 +127,8 @@ def content_digest(*loans: Loan) -> bytes:
 
     Two nights' data of a customer with equal digests say the same, and nothing is written (design decision 5).
     """
-    contents = []
-    for loan in loans:
-        account_id, _, *others = astuple(loan)
-        contents.append((_TYPES[type(loan)], account_id, "", *others))  # the form that the loan itself is encoded in
+    # In the form that the loans themselves are encoded in.
+    contents = [(_TYPES[type(loan)], loan.account_id, "", *astuple(loan)[2:]) for loan in loans]
     if len(contents) > 1:
         contents.sort(key=_ACCOUNT)
     digest = _EMPTY_DIGEST.copy()

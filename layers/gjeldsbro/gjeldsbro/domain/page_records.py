@@ -25,8 +25,8 @@ class PageRecords:
     def of(self, customers: Sequence[CustomerLoans]) -> list[PageRecord]:
         """The records of the page's next customers."""
         found = []
-        for number, customer in enumerate(customers, start=self.customers):
-            key = self._hash_key.customer_key(customer.customer_id)
+        keys = self._hash_key.customer_keys([customer.customer_id for customer in customers])
+        for number, (key, customer) in enumerate(zip(keys, customers, strict=True), start=self.customers):
             if customer.loans:
                 record = encode_loans(customer.loans)
                 if len(record) > MAX_LOANS_BYTES:

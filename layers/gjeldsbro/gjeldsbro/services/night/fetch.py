@@ -325,7 +325,7 @@ def _fetch_list(job: Job, cursor: _Cursor, provider: Provider, tools: Fetcher) -
     hash_key = tools.hash_keys.of_version(cursor.keyVersion)
     for part, customers in enumerate(batched(result.customers, LIST_PART, strict=False)):
         cursor.pages = part + 1
-        keys = map(hash_key.customer_key, customers)
+        keys = hash_key.customer_keys(customers)
         page_rows, records = page_files((key, _NO_LOANS_DIGEST, key + _NO_LOANS) for key in keys)
         tools.objects.put(job.records_key(part, by), records)
         tools.objects.put(job.rows_key(part, by), page_rows)
