@@ -371,6 +371,13 @@ def test_the_outside_of_a_push_is_read_the_same_both_ways(some, data):
     outcome_of_message(text)
 
 
+@pytest.mark.parametrize("institution", ["920013016", "nei", ""])
+def test_a_push_names_its_institutions(institution):
+    """Nobody has asked for them, as for a page's, so each is judged, in whatever way a push is read."""
+    place = "/customers/0/financialInstitutionID"
+    assert outcome_of_message(organization(customer(institution=institution))) == [(place, Rule.INSTITUTION)]
+
+
 def test_names_of_the_page_inside_customers():
     """`customers` and `providerID` as values or unknown names inside a customer are not the page's own."""
     strange = customer(CHARGE_CARD | {"accountName": "customers", "customers": "x"}) | {"providerID": "customers"}

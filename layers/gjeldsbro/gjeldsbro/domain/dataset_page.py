@@ -24,7 +24,7 @@ from gjeldsbro.domain.rules import Rule
 from gjeldsbro.domain.violations import MAX_VIOLATIONS, Violations
 from gjeldsbro.errors import InvalidMessageError, Violation
 
-_TOGETHER = 256
+_TOGETHER = 128
 """Customers that are read together: enough for a call to cost little, few enough for a processor's cache."""
 
 
