@@ -8,6 +8,7 @@ executions, or that stop between two steps.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def definition_of(machine: str) -> dict[str, Any]:
 
 def definition(text: str) -> dict[str, Any]:
     """A definition whose substitutions were made."""
-    text = re.sub(r"\$\{(\w+)FunctionArn\}", lambda match: _snake(match[1]), text)
+    text = re.sub(r"\$\{(\w+)FunctionArn\}", lambda match: snake(match[1]), text)
     found: dict[str, Any] = json.loads(re.sub(r"\$\{\w+\}", "1", text))
     return found
 
@@ -73,6 +74,8 @@ class Execution:
         self._invoke = invoke
         self._read = read
         self._context = {"Execution": {"Name": name, "StartTime": started_at}}
+        self.entered: Counter[str] = Counter()
+        """How often each state was entered, or tried once more: what Step Functions takes money for."""
 
     def run(self, request: dict[str, Any] | None = None) -> Any:
         """Walk to the end; the output. Raises TaskError when the execution fails."""
@@ -93,10 +96,11 @@ class Execution:
             state = level["States"][name]
             kind = state["Type"]
             assert set(state) <= _FIELDS[kind] | _COMMON, name
+            self.entered[name] += 1
             try:
                 match kind:
                     case "Task":
-                        value = _placed(state, value, (yield from self._task(state, value)))
+                        value = _placed(state, value, (yield from self._task(name, state, value)))
                     case "Map":
                         yield from self._map(state, value)
                         assert state["ResultPath"] is None, name
@@ -118,7 +122,7 @@ class Execution:
             else:
                 name = state["Next"]
 
-    def _task(self, state: dict[str, Any], value: Any) -> Iterator[str]:
+    def _task(self, name: str, state: dict[str, Any], value: Any) -> Iterator[str]:
         event = self._filled(state["Parameters"], value) if "Parameters" in state else value
         tries = [0] * len(state.get("Retry", ()))
         while True:
@@ -132,6 +136,7 @@ class Execution:
             if number is None or tries[number] >= state["Retry"][number]["MaxAttempts"]:
                 raise error
             tries[number] += 1
+            self.entered[name] += 1
 
     def _map(self, state: dict[str, Any], value: Any) -> Iterator[str]:
         distributed = state["ItemProcessor"]["ProcessorConfig"]["Mode"] == "DISTRIBUTED"
@@ -194,5 +199,6 @@ def _as_lambda_says(exc: Exception) -> TaskError:
     return TaskError(type(exc).__name__, json.dumps(cause))
 
 
-def _snake(name: str) -> str:
+def snake(name: str) -> str:
+    """``PlanNight`` as ``plan_night``: a function's folder, of its name in the template."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

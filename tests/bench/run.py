@@ -1,7 +1,8 @@
 """``make bench``: all parts, or those that are named (``make bench PARTS="pages push"``); ``RECORD=1`` notes the table.
 
 A part is a module of this folder with ``ROWS`` and ``write_data`` (one table of ratios, see ``measure``), or one of
-``ONLINE``: functions in the Lambda runtime that somebody waits for (see ``online``).
+``ONLINE``: functions in the Lambda runtime that somebody waits for (see ``online``), or ``country``: whole nights and
+exports, counted.
 """
 
 import importlib
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from tests.bench.country import rehearse
 from tests.bench.measure import Measured, Result, measure_rows
 from tests.bench.online import cold_starts, lookups, pushes
 from tests.bench.sizes import package_sizes
@@ -23,7 +25,8 @@ from tests.bench.world import world
 
 TABLES = ("pages", "loads", "pushes", "lists", "packages", "transfers")
 ONLINE = {"sizes": package_sizes, "cold": cold_starts, "push": pushes, "lookup": lookups}
-PARTS = (*TABLES, *ONLINE)
+COUNTRY = "country"
+PARTS = (*TABLES, *ONLINE, COUNTRY)
 COLUMNS = ("path", "CPU s", "s", "MiB", "reference", "CPU s", "s", "MiB", "speed", "memory", "aim", "")
 RESULTS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 _RECORDED = re.compile(r"(?<=<!-- the table of `make bench RECORD=1` -->\n).*?(?=<!-- end of the table -->)", re.DOTALL)
@@ -45,9 +48,11 @@ def main(parts: Sequence[str], *, record: bool) -> None:
     if results:
         console.print(_table(results))
         console.print("Speed is the reference's time divided by ours, memory our process's peak divided by its.")
-    if record:
+    if record and results:
         text = RESULTS.read_text(encoding="utf-8")
         RESULTS.write_text(_RECORDED.sub(lambda _: f"\n{_markdown(results)}\n", text), encoding="utf-8")
+    if COUNTRY in parts:
+        rehearse(console, record=record)
     if online_parts := [part for part in parts if part in ONLINE]:
         with tempfile.TemporaryDirectory() as name, world(Path(name)) as place:
             for part in online_parts:

@@ -17,6 +17,7 @@ import pytest
 import requests
 import yaml
 from tests.cloudformation import functions
+from tests.e2e.audit import Audit
 from tests.e2e.lambda_runtime import Answer, event_name, invoke, make_runtime
 
 from gjeldsbro_local.certificates import Authority
@@ -205,17 +206,26 @@ class Nights:
 
     first: dict[Dataset, dict[str, Any]]
     second: dict[Dataset, dict[str, Any]]
+    audit: Audit
+    """What the stack says of the first."""
 
 
 @pytest.fixture(scope="session")
 def nights(parties: Parties) -> Nights:
     """A first night, and a second one with changes, on which one institution delivers a negative amount."""
-    first = parties.gjeldsbro("nightly", "run", "--wait")
+    audit = Audit(parties.stack)
+    with audit.recorded("PlanNight", "FetchPages", "JudgeInstitution", "LoadDataset", "ReportNight"):
+        first = parties.gjeldsbro("nightly", "run", "--wait")
     parties.simulator.serve(parties.second_night)
     parties.simulator.misbehave(parties.refused[0], "negative-amount", parties.refused[1])
     second = parties.gjeldsbro("nightly", "run", "--wait", status=1)
     parties.simulator.behave()
-    return Nights(_by_dataset(first), _by_dataset(second))
+    return Nights(_by_dataset(first), _by_dataset(second), audit)
+
+
+def page_size(dataset: Dataset, parties: Parties) -> int | None:
+    """Customers of a page of that dataset; None: all come in one."""
+    return _MANNERS[parties.first_night.datasets.index(dataset) % len(_MANNERS)].get("page_size")
 
 
 def _by_dataset(told: dict[str, Any]) -> dict[Dataset, dict[str, Any]]:
