@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from gjeldsbro.adapters.partners import Partners
 from gjeldsbro.adapters.register import DatasetItems
 from gjeldsbro.domain.customer_keys import HashKey, HashKeys, partition_key
 from gjeldsbro.domain.dataset_page import read_page
-from gjeldsbro.domain.loans import encode_loans
+from gjeldsbro.domain.page_records import PageRecords
 from gjeldsbro.services.night.common import Job
 from gjeldsbro.services.night.fetch import Fetcher, fetch_pages
 from gjeldsbro.services.night.judge import judge_institution
@@ -261,13 +261,17 @@ def batch_writer(folder: Path) -> Work:
     about = json.loads((folder / "loads.json").read_text())
     institution, provider = about["institution"], about["provider"]
     now = datetime.fromisoformat(about["start"])
-    key = KEYS.keys[0]
-    rows = []
+    rows: list[tuple[bytes, bytes]] = []
     for file in sorted((folder / "loads" / "first").iterdir()):
         read = read_page(
-            file.read_bytes(), institution=institution, provider=provider, accepts="synthetic", now=now.astimezone(UTC)
+            file.read_bytes(),
+            institution=institution,
+            provider=provider,
+            accepts="synthetic",
+            now=now,
+            keep=PageRecords(KEYS.keys[0]).of,
         )
-        rows += [(key.customer_key(one.customer_id), encode_loans(one.loans)) for one in read.customers if one.loans]
+        rows += [(key, record.removeprefix(key)) for key, _, record in read.kept if record]
     aws = Aws({"register": Sink()})
     session = boto3.Session()
     aws.attach(session._session)
