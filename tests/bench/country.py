@@ -20,6 +20,7 @@ from rich.table import Table
 from tests.country import Sizes, list_file
 from tests.rehearsal import RECEIVERS, Rehearsal, Tally, rehearsal
 
+from gjeldsbro_cost.main import record as record_page
 from gjeldsbro_cost.rates import MEASURED
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -42,6 +43,7 @@ def rehearse(console: Console, *, record: bool) -> None:
         document = {"machine": machine, "date": f"{datetime.now(UTC):%Y-%m-%d}", "sizes": found}
         MEASURED.parent.mkdir(exist_ok=True)
         MEASURED.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        record_page()
 
 
 def measure(size: int) -> dict[str, Any]:

@@ -120,14 +120,18 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def record() -> None:
+    """Write the tables into the page."""
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(_RECORDED.sub(lambda _: f"\n{tables(measured())}\n\n", page), encoding="utf-8")
+
+
 def main() -> None:
     """Print the tables, or write them into the page."""
-    text = tables(measured())
     if "--record" in sys.argv[1:]:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(_RECORDED.sub(lambda _: f"\n{text}\n\n", page), encoding="utf-8")
+        record()
     else:
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{tables(measured())}\n")
 
 
 if __name__ == "__main__":

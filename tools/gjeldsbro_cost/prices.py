@@ -2,7 +2,8 @@
 
 Region: eu-north-1 (Stockholm), where samconfig.toml deploys to; where only the price of eu-west-1 (Ireland) was at hand
 that one stands here, as Stockholm's are the same or a few per cent lower. Free tiers and discounts are left out.
-Source: AWS's price pages as their copies had them, written down on 2026-11-22; not confirmed with AWS on that day.
+Written down on 2026-11-22. Those of Step Functions and Lambda were seen in copies of AWS's price pages; the others are
+list prices as they are commonly known, not looked up on that day. The pages to look at are named.
 """
 
 from typing import Final
