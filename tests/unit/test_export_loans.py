@@ -291,7 +291,7 @@ def test_a_slice_is_continued_where_the_time_was_up() -> None:
     calls = 1
     while not slices.build().complete:
         calls += 1
-        assert f"{slices.prefix}built/00000.json" in slices.store.objects
+        assert f"{slices.prefix}texts/00000.json" in slices.store.objects
     assert calls == -(-len(PEOPLE) // export_loans.ASKED_TOGETHER)
     assert sorted(slices.around.asked) == sorted((LIVE, customer) for customer in PEOPLE)
     assert slices.store.objects == whole.store.objects
@@ -319,6 +319,6 @@ def test_what_is_kept_of_an_unfinished_slice_names_no_account_and_no_institution
     slices = Slices()
     slices.around.seconds = 0.0
     slices.build()
-    kept = slices.store.objects[f"{slices.prefix}built/00000.json"].decode()
+    kept = slices.store.objects[f"{slices.prefix}texts/00000.json"].decode()
     assert LIVE not in kept
-    assert {len(one["accountID"]) for customer in json.loads(kept) for one in customer["loans"]} == {24}
+    assert {len(one["accountID"]) for text, _ in json.loads(kept) for one in json.loads(text)["loans"]} == {24}

@@ -5,14 +5,15 @@ import io
 import json
 import subprocess
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gjeldsbro.domain.customer_keys import HashKey
-from gjeldsbro.domain.loans import ChargeCard, CreditFacility, RepaymentLoan
-from gjeldsbro.domain.package import Package, Pseudonyms, build_slice, combine_crc32, customer_object
+from gjeldsbro.domain.loans import ChargeCard, CreditFacility, RepaymentLoan, account_of, to_wire
+from gjeldsbro.domain.package import Package, Pseudonyms, build_slice, combine_crc32, customer_text
 
 PROVIDER = "9908:983544622"
 CUSTOMERS = st.lists(
@@ -26,7 +27,7 @@ PSEUDONYMS = Pseudonyms(HashKey("1", b"k" * 32), "920013015", "2026-4")
 
 def assemble(slices: list[list[dict[str, object]]], offset: int = 0) -> bytes:
     """The bytes of a package of these slices, from ``offset`` on."""
-    built = [build_slice(customers, first=number == 0) for number, customers in enumerate(slices)]
+    built = [build_slice([json.dumps(c) for c in some], first=number == 0) for number, some in enumerate(slices)]
     package = Package(PROVIDER, [entry for _, entry in built])
     parts = []
     for number, data, skip in package.pieces_from(offset):
@@ -73,7 +74,7 @@ def test_gzip_reads_the_file():
 
 def test_a_slice_compresses_and_ends_on_a_byte_boundary():
     """A slice ends with the empty stored block of a full flush and reads without what came before it."""
-    data, entry = build_slice([{"customerID": "17912099997"}] * 1000, first=True)
+    data, entry = build_slice(['{"customerID":"17912099997"}'] * 1000, first=True)
     assert data.endswith(b"\x00\x00\xff\xff")
     assert entry.size == len(data) < entry.plain_size / 20
     assert zlib.decompressobj(-zlib.MAX_WBITS).decompress(data).startswith(b'{"customerID"')
@@ -93,7 +94,7 @@ def test_combined_crc_is_that_of_both(first, second):
 
 def test_length_beyond_four_gigabytes_is_kept_modulo():
     """The format keeps the plain length modulo 2 to the 32nd, and the sum of sizes does not overflow."""
-    _, entry = build_slice([{"customerID": "1"}], first=True)
+    _, entry = build_slice(['{"customerID":"1"}'], first=True)
     package = Package(PROVIDER, [entry._replace(plain_size=5 << 30)])
     assert int.from_bytes(package.tail[-4:], "little") == package.plain_size % (1 << 32) < package.plain_size
 
@@ -110,14 +111,14 @@ def test_a_customer_names_no_creditor_account_or_time():
         ("985815534", CreditFacility("47", "2026-08-01T00:00:00.0000000Z", "Kort", 500000, 10000, 2000, 1200, 5000, 0)),
         ("985815534", ChargeCard("492556******1234", "2026-07-01T00:00:00.0000000Z", None, 0, 100, 1)),
     ]
-    customer = customer_object(
+    text = customer_text(
         "17912099997",
         loans,
         on_behalf_of="971171324",
         timestamp=STAMP,
         pseudonyms=PSEUDONYMS,
     )
-    text = json.dumps(customer)
+    customer = json.loads(text)
     assert customer["financialInstitutionID"] == "971171324"
     for hidden in ("920013015", "985815534", "12345678901", "492556", "Kort", "lån", "accountName"):
         assert hidden not in text
@@ -136,19 +137,19 @@ def test_the_order_of_loans_does_not_follow_the_institutions():
     """Whatever order the register gives, the loans come out the same."""
     loans = [("920013015", repayment("1")), ("985815534", repayment("1")), ("985815534", repayment("2"))]
     both = [
-        customer_object("17912099997", order, on_behalf_of="971171324", timestamp=STAMP, pseudonyms=PSEUDONYMS)
+        customer_text("17912099997", order, on_behalf_of="971171324", timestamp=STAMP, pseudonyms=PSEUDONYMS)
         for order in (loans, loans[::-1])
     ]
     assert both[0] == both[1]
-    assert len({loan["accountID"] for loan in both[0]["loans"]}) == 3
+    assert len({loan["accountID"] for loan in json.loads(both[0])["loans"]}) == 3
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        PSEUDONYMS._replace(receiver="985815534"),
-        PSEUDONYMS._replace(quarter="2027-1"),
-        PSEUDONYMS._replace(key=HashKey("1", b"x" * 32)),
+        replace(PSEUDONYMS, receiver="985815534"),
+        replace(PSEUDONYMS, quarter="2027-1"),
+        replace(PSEUDONYMS, key=HashKey("1", b"x" * 32)),
     ],
     ids=["receiver", "quarter", "key"],
 )
@@ -156,6 +157,15 @@ def test_account_ids_mean_nothing_outside_one_receiver_and_quarter(other):
     """Two receivers, or one receiver over two quarters, cannot match accounts."""
     ids = {names.account_id("17912099997", "920013015", repayment("1")) for names in (PSEUDONYMS, other)}
     assert len(ids) == 2
+
+
+def test_account_ids_stay_those_of_the_quarter():
+    """An account id is the account's key, over all that it depends on: a package that is made again repeats it."""
+    key = PSEUDONYMS.key.account_key(
+        *("package", "920013015", "2026-4", "17912099997", "985815534", "repaymentLoan", "40")
+    )
+    made = PSEUDONYMS.account_id("17912099997", "985815534", repayment("40"))
+    assert made == f"{int.from_bytes(key) % 10**24:024}" == "447240181383846490363444"
 
 
 def test_account_ids_link_no_borrowers():
@@ -166,8 +176,40 @@ def test_account_ids_link_no_borrowers():
 
 def test_a_customer_without_debt_has_an_empty_array():
     """No debt is said with an empty loans array."""
-    customer = customer_object("17912099997", [], on_behalf_of="971171324", timestamp=STAMP, pseudonyms=PSEUDONYMS)
-    assert customer == {"customerID": "17912099997", "financialInstitutionID": "971171324", "loans": []}
+    text = customer_text("17912099997", [], on_behalf_of="971171324", timestamp=STAMP, pseudonyms=PSEUDONYMS)
+    customer = {"customerID": "17912099997", "financialInstitutionID": "971171324", "loans": []}
+    assert json.loads(text) == customer
+
+
+FIGURES = st.integers(0, 10**15 - 1)
+TEXTS = st.text(max_size=20)
+LOANS = st.one_of(
+    st.builds(RepaymentLoan, TEXTS, st.just(STAMP), TEXTS, *[FIGURES] * 5, st.integers(0, 2)),
+    st.builds(CreditFacility, TEXTS, st.just(STAMP), TEXTS, *[FIGURES] * 5, st.integers(0, 2)),
+    st.builds(ChargeCard, TEXTS, st.just(STAMP), st.none(), *[FIGURES] * 2, st.integers(0, 2)),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["920013015", "0007:5500259014"]), LOANS),
+        max_size=6,
+        unique_by=lambda held: (held[0], *account_of(held[1])),
+    ),
+    st.sampled_from([STAMP, "2027-01-01T00:00:00.1230000Z"]),
+)
+def test_a_customer_is_written_as_any_loan_is(loans, stamp):
+    """The text of a customer is what `to_wire` says of its loans, to the byte, whatever is in them."""
+    text = customer_text("17912099997", loans, on_behalf_of="971171324", timestamp=stamp, pseudonyms=PSEUDONYMS)
+    wires = [
+        to_wire(loan, timestamp=stamp, account_id=PSEUDONYMS.account_id("17912099997", institution, loan))
+        for institution, loan in loans
+    ]
+    assert [list(wire.items()) for wire in json.loads(text)["loans"]] == sorted(
+        (list(wire.items()) for wire in wires), key=lambda wire: dict(wire)["accountID"]
+    )
+    customer = {"customerID": "17912099997", "financialInstitutionID": "971171324", "loans": json.loads(text)["loans"]}
+    assert text == json.dumps(customer, separators=(",", ":"))
 
 
 def test_python_gzip_streams_the_file():

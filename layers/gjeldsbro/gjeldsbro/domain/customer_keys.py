@@ -8,7 +8,7 @@ key in force, and what is read is asked for under every key that may still have 
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -88,6 +88,10 @@ class HashKey(NamedTuple):
     def account_key(self, *parts: str) -> bytes:
         """A keyed hash over ``parts`` that name an account; none of them may hold a NUL."""
         return _keyed_hash(self.secret, _ACCOUNT)("\x00".join(parts))
+
+    def account_keys(self, *parts: str) -> Callable[[str], bytes]:
+        """``account_key`` of many accounts whose first parts are the same; it takes the others, a NUL between them."""
+        return _keyed_hash(self.secret, _ACCOUNT + "\x00".join((*parts, "")).encode())
 
     def partition_key(self, customer_key: bytes) -> str:
         """The register's partition key of a raw customer key of this key."""

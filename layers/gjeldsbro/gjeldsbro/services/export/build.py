@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from gjeldsbro.domain.customer_keys import HashKeys
-from gjeldsbro.domain.package import Pseudonyms, build_slice, customer_object
+from gjeldsbro.domain.package import Pseudonyms, build_slice, customer_text
 from gjeldsbro.domain.quarter import Quarter
 from gjeldsbro.errors import InstitutionUnavailableError
 from gjeldsbro.services.export import places
@@ -56,44 +56,41 @@ def build_package_slice(
         done = store.get_json(places.description_key(prefix, batch))
         return Progress(True, done["customers"], done["loans"])
     pseudonyms = Pseudonyms.of(keys, receiver, Quarter.parse(plan.quarter))
-    customers = _earlier(store, progress_key)
-    earlier = len(customers)
+    built = _earlier(store, progress_key)
+    earlier = len(built)
     try:
         for found in loans.read(numbers[earlier:]):
-            at = len(customers)
-            customers += [
-                customer_object(
+            at = len(built)
+            for number, by_institution in zip(numbers[at : at + len(found)], found, strict=True):
+                loans_of = [(name, current.loan) for name, held in by_institution.items() for current in held]
+                text = customer_text(
                     number,
-                    [(institution, current.loan) for institution, held in by_institution.items() for current in held],
+                    loans_of,
                     on_behalf_of=on_behalf_of,
                     timestamp=plan.timestamp,
                     pseudonyms=pseudonyms,
                 )
-                for number, by_institution in zip(numbers[at : at + len(found)], found, strict=True)
-            ]
+                built.append((text, len(loans_of)))
     except InstitutionUnavailableError:
-        if len(customers) > earlier:
-            store.put_json(progress_key, customers)
+        if len(built) > earlier:
+            store.put_json(progress_key, built)
         raise
-    progress = Progress(
-        len(customers) == len(numbers), len(customers), sum(len(customer["loans"]) for customer in customers)
-    )
+    progress = Progress(len(built) == len(numbers), len(built), sum(count for _, count in built))
     if not progress.complete:
-        store.put_json(progress_key, customers)
+        store.put_json(progress_key, built)
         return progress
-    data, built = build_slice(customers, first=batch == 0)
+    data, described = build_slice([text for text, _ in built], first=batch == 0)
     name = places.slice_name(sha256(data).hexdigest())
     store.put(places.slice_key(prefix, batch, name), data)
-    described = {**built._asdict(), "name": name, "customers": progress.customers, "loans": progress.loans}
-    store.put_json(places.description_key(prefix, batch), described)
+    description = {**described._asdict(), "name": name, "customers": progress.customers, "loans": progress.loans}
+    store.put_json(places.description_key(prefix, batch), description)
     store.delete([numbers_key, progress_key])
     return progress
 
 
-def _earlier(store: Store, progress_key: str) -> list[dict[str, Any]]:
-    """The customers that earlier calls have built."""
+def _earlier(store: Store, progress_key: str) -> list[tuple[str, int]]:
+    """The customers that earlier calls have built, and how many loans each has."""
     try:
-        customers: list[dict[str, Any]] = store.get_json(progress_key)
+        return [(text, count) for text, count in store.get_json(progress_key)]
     except KeyError:
         return []
-    return customers

@@ -39,7 +39,7 @@ def batch_key(run: str, receiver: str, on_behalf_of: str, batch: int) -> str:
 
 def progress_key(run: str, receiver: str, on_behalf_of: str, batch: int) -> str:
     """What was built of a batch's slice when a call ended before it was complete."""
-    return f"{list_prefix(run, receiver, on_behalf_of)}built/{batch:05d}.json"
+    return f"{list_prefix(run, receiver, on_behalf_of)}texts/{batch:05d}.json"
 
 
 def package_prefix(quarter: str, receiver: str, on_behalf_of: str, run: str) -> str:
