@@ -1,6 +1,6 @@
 import hmac
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gjeldsbro.domain.customer_keys import KEY_SIZE, HashKey
@@ -16,6 +16,8 @@ def test_customer_key_is_hmac_sha256():
     assert len(expected) == KEY_SIZE
 
 
+@example(b"k" * 64, "1")
+@example(b"k" * 65, "1")
 @given(st.binary(max_size=200), st.text(max_size=200))
 def test_keys_of_secrets_and_texts_of_any_length(secret, text):
     """Keys shorter and longer than a block of the hash are treated as RFC 2104 says."""
