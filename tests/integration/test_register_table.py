@@ -4,7 +4,7 @@ from threading import Barrier, Event
 from time import sleep
 
 import pytest
-from botocore.exceptions import EndpointConnectionError, ParamValidationError
+from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
 
 from gjeldsbro.adapters import aws as aws_clients
 from gjeldsbro.adapters.register import BATCH_SIZE, CONCURRENCY, MAX_ATTEMPTS, DatasetItems, Register
@@ -18,6 +18,7 @@ KEYS, BOTH_KEYS = HashKeys.of(KEY), HashKeys.of(NEW_KEY, KEY)
 BANK, OTHER_BANK = "920013015", "0007:5569622441"
 PROVIDER, OTHER_PROVIDER = "9908:920013015", "9908:985815534"
 PERSON, OTHER_PERSON = "17912099997", "29822099635"
+THROTTLED = ["ProvisionedThroughputExceededException", "ThrottlingException", "none"]
 
 
 def at(tick: int) -> str:
@@ -28,6 +29,11 @@ def at(tick: int) -> str:
 def loan(tick: int, balance: int = 100, account: str = "a") -> RepaymentLoan:
     """A loan as of a tick."""
     return RepaymentLoan(account, at(tick), None, 1000, balance, 12, 1020, 0, 0)
+
+
+def rows_of(count: int) -> list[tuple[bytes, bytes]]:
+    """What a dataset says of so many customers."""
+    return [(KEY.customer_key(str(number)), encode_loans((loan(1),))) for number in range(count)]
 
 
 def push(tick: int, balance: int = 100, account: str = "a", institution: str = BANK) -> PushItem:
@@ -55,6 +61,30 @@ class Stubborn:
         self._times -= 1
         self._client.batch_write_item(RequestItems={table: requests[:1]})
         return {"UnprocessedItems": {table: list(requests[1:])} if requests[1:] else {}}
+
+
+class Busy:
+    """A DynamoDB client that takes "some" (one), "none", or nothing and says with which code, as told; then all."""
+
+    def __init__(self, client, answers) -> None:
+        self._client = client
+        self._answers = list(answers)
+        self.batches = []
+
+    def batch_write_item(self, RequestItems):  # noqa: N803 - boto3's name
+        """As DynamoDB does when many are at a table."""
+        ((table, requests),) = RequestItems.items()
+        self.batches.append(len(requests))
+        match self._answers.pop(0) if self._answers else "all":
+            case "all":
+                return self._client.batch_write_item(RequestItems=RequestItems)
+            case "some":
+                self._client.batch_write_item(RequestItems={table: requests[:1]})
+                return {"UnprocessedItems": {table: list(requests[1:])}}
+            case "none":
+                return {"UnprocessedItems": {table: list(requests)}}
+            case code:
+                raise ClientError({"Error": {"Code": code, "Message": "throughput"}}, "BatchWriteItem")
 
 
 @pytest.fixture
@@ -261,21 +291,40 @@ def test_what_dynamodb_leaves_unprocessed_is_written_again(aws):
     assert client.batches == [10, 9, 8, 7]
     assert len(rows_in(aws)) == 10
     assert len(waits) == 3
-    assert all(0 <= wait <= 0.05 * 2 ** (number + 1) for number, wait in enumerate(waits))
+    assert all(0 <= wait <= 0.1 for wait in waits)
     assert datasets.delete_dataset_items(BANK, PROVIDER, (key for key, _ in rows)) == 10
 
 
-def test_a_batch_that_stays_unprocessed_is_an_error(aws):
-    """After MAX_ATTEMPTS tries the caller hears of it, and the state machine tries again later."""
+def test_a_batch_of_which_nothing_is_taken_is_an_error(aws):
+    """After MAX_ATTEMPTS tries in a row the caller hears of it, and the state machine tries again later."""
     waits = []
-    client = Stubborn(aws_clients.dynamodb(), times=MAX_ATTEMPTS)
+    client = Busy(aws_clients.dynamodb(), ["some", *THROTTLED * MAX_ATTEMPTS])
     datasets = DatasetItems(aws["REGISTER_TABLE"], client, KEY.version, wait=waits.append)
-    rows = [(KEY.customer_key(str(number)), encode_loans((loan(1),))) for number in range(BATCH_SIZE)]
 
     with pytest.raises(StoreUnavailableError):
-        datasets.write_dataset_items(BANK, PROVIDER, "run", rows)
-    assert len(client.batches) == MAX_ATTEMPTS
-    assert sum(waits) <= 20
+        datasets.write_dataset_items(BANK, PROVIDER, "run", rows_of(BATCH_SIZE))
+    assert len(client.batches) == 1 + MAX_ATTEMPTS
+    assert sum(waits) <= 72
+
+
+def test_a_batch_goes_on_as_long_as_something_of_it_is_taken(aws):
+    """A table that many loads are at takes an item now and then: that is slow, and no failure."""
+    answers = [*THROTTLED * ((MAX_ATTEMPTS - 1) // len(THROTTLED)), "some"] * (BATCH_SIZE - 1)
+    client = Busy(aws_clients.dynamodb(), answers)
+    datasets = DatasetItems(aws["REGISTER_TABLE"], client, KEY.version, wait=lambda _: None)
+
+    assert datasets.write_dataset_items(BANK, PROVIDER, "run", rows_of(BATCH_SIZE)) == BATCH_SIZE
+    assert len(client.batches) == len(answers) + 1
+    assert len(rows_in(aws)) == BATCH_SIZE
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ValidationException"])
+def test_an_error_that_is_no_throttling_is_not_tried_again(aws, code):
+    """What does not pass by waiting is told at once."""
+    datasets = DatasetItems(aws["REGISTER_TABLE"], Busy(None, [code]), KEY.version, wait=pytest.fail)
+
+    with pytest.raises(ClientError, match=code):
+        datasets.write_dataset_items(BANK, PROVIDER, "run", rows_of(1))
 
 
 def test_batches_are_written_side_by_side_and_each_once(aws):

@@ -294,12 +294,6 @@ def test_transactions_are_small() -> None:
     assert 1 + MAX_CO_BORROWERS <= 100
 
 
-def test_two_groups_at_once_load_what_a_new_table_takes() -> None:
-    """What docs/limits.md advises for the first night: all writes under way, of institutions with one provider each."""
-    loads = states(definition("NightlyFetchStateMachine"))["For each institution"]["MaxConcurrency"]
-    assert 2 * loads * register.CONCURRENCY * register.BATCH_SIZE <= 4_000
-
-
 def test_buckets_do_not_ask_for_a_key_with_each_object() -> None:
     """Of a dataset that is read a MiB at a time, each read would be a request to KMS."""
     for name in resources("AWS::S3::Bucket"):

@@ -21,6 +21,8 @@ from threading import Lock
 from time import sleep
 from typing import TYPE_CHECKING, Any, Self
 
+from botocore.exceptions import ClientError
+
 from gjeldsbro.domain.customer_keys import HashKey, HashKeys, partition_key, parts_of_partition_key
 from gjeldsbro.domain.loans import account_of, decode_loans, encode_loans
 from gjeldsbro.domain.register import MAX_LOANS_BYTES, DatasetItem, PushItem, StoredItem, push_version
@@ -34,9 +36,13 @@ BATCH_SIZE = 25
 """Most items that one BatchWriteItem takes."""
 CONCURRENCY = 16
 """Requests at a time of one function: half of the client's connection pool."""
-MAX_ATTEMPTS = 10
-"""Tries of a batch write; the waits between them add up to about 20 seconds at most."""
+MAX_ATTEMPTS = 20
+"""Tries in a row of a batch write of which none takes anything; the waits between them add up to 72 seconds at most.
 
+One that takes something counts anew: a new table takes 4,000 writes a second, and many loads are at it at once.
+"""
+
+_THROTTLED = frozenset({"ProvisionedThroughputExceededException", "ThrottlingException"})
 _BASE_WAIT = 0.05
 _MAX_WAIT = 5.0
 _AFTER_ALL_VERSIONS = "~"
@@ -234,15 +240,25 @@ class DatasetItems:
 
     def _write_batch(self, batch: Sequence[dict[str, Any]]) -> int:
         left: Sequence[Any] = batch
-        for attempt in range(MAX_ATTEMPTS):
-            if attempt:
-                longest = min(_MAX_WAIT, _BASE_WAIT * 2**attempt)
-                self._wait(random.uniform(0, longest))  # noqa: S311 - jitter, not a secret
-            answer = self._client.batch_write_item(RequestItems={self._table: left})
-            left = answer.get("UnprocessedItems", {}).get(self._table, [])
-            if not left:
-                return len(batch)
-        raise StoreUnavailableError("BatchWriteItem left items unprocessed in every try")
+        in_vain = 0
+        while unprocessed := self._try_batch(left):
+            in_vain = in_vain + 1 if len(unprocessed) == len(left) else 0
+            if in_vain == MAX_ATTEMPTS:
+                raise StoreUnavailableError(f"BatchWriteItem took nothing of a batch in {in_vain} tries")
+            left = unprocessed
+            longest = min(_MAX_WAIT, _BASE_WAIT * 2**in_vain)
+            self._wait(random.uniform(0, longest))  # noqa: S311 - jitter, not a secret
+        return len(batch)
+
+    def _try_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
+        """What DynamoDB leaves of a batch; when it takes nothing for being asked too much, it says so in an error."""
+        try:
+            answer = self._client.batch_write_item(RequestItems={self._table: batch})
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] not in _THROTTLED:
+                raise
+            return batch
+        return answer.get("UnprocessedItems", {}).get(self._table, [])
 
 
 class _Shared[T]:

@@ -55,7 +55,7 @@ from gjeldsbro.services.ports import Dataset, Institution
 STRIDE = 5000
 """Customers that are written between two notes of the position: a retry repeats at most so many."""
 
-RESERVE_SECONDS = 120
+RESERVE_SECONDS = 240
 """Kept back for one stride, at the pace of a throttled table, and the commit."""
 
 FULL_DAYS = 7
