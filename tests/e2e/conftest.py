@@ -1,7 +1,8 @@
 """A deployed stack with institutions and a receiver around it, and one story that all tests of this ring look at.
 
 The story is told once, in the fixtures below, and in one order: two nights, pushes, an export, a lookup, and at the end
-every sample event in the real Lambda runtime. The tests only look, or do what changes nothing.
+every sample event in the real Lambda runtime. Most tests only look; those that act, as operators do, change what others
+could see. So this ring runs in the order of its files, and a run that passed passes again.
 """
 
 import json
@@ -49,17 +50,18 @@ _MANNERS: list[dict[str, Any]] = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep this ring in one process, so that there is one stack, and begin with it, as it takes longest.
+    """Keep this ring in one process and in order, so that there is one stack, and begin with it, as it takes longest.
 
     Neither first nor last among the plugins: after pytest-randomly, which shuffles, and before pytest-xdist, which
     reads the groups.
     """
     here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("e2e"))
+    ours = [item for item in items if here in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.xdist_group("e2e"))
     last = here / "test_hash_key.py"  # after it, the next night of each dataset is not what the others expect
-    items.sort(key=lambda item: (here not in item.path.parents, item.path == last))
+    ours.sort(key=lambda item: (item.path == last, item.path, item.location[1] or 0, item.name))
+    items[:] = ours + [item for item in items if here not in item.path.parents]
 
 
 @dataclass

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -161,8 +162,14 @@ class Bank:
 
 @contextmanager
 def put_aside(parties: Any) -> Iterator[None]:
-    """Take everybody else out of the PartnerTable for a while."""
+    """Take everybody else out of the PartnerTable for a while, when no run needs them."""
     client, table = parties.stack.client("dynamodb"), parties.stack.outputs["PartnerTableName"]
+    states, until = parties.stack.client("stepfunctions"), time.monotonic() + 180
+    for machine in ("NightlyFetchStateMachineArn", "QuarterlyExportStateMachineArn"):
+        asked = {"stateMachineArn": parties.stack.outputs[machine], "statusFilter": "RUNNING"}
+        while states.list_executions(**asked)["executions"]:
+            assert time.monotonic() < until
+            time.sleep(0.5)
 
     def items() -> list[dict[str, Any]]:
         found = []
