@@ -1,8 +1,9 @@
-"""Quarterly packages, from what is known of their customers to a file in the receiver's folder.
+"""Quarterly packages: packed from their customers' texts, and made from loans to a file in the receiver's folder.
 
-The steps are those of the functions, one after another, with a bucket and a folder on disk. What is known of customers
-is that of a population, in memory before; each person of it stands for several customers, thousands of numbers apart,
-where deflate, which looks back 32 KiB, no longer sees the others.
+Packing is what gzip does too: slices of 5,000 customers are deflated, flushed and put together as one member. Making is
+all of an export but for the register and the network: the steps of the functions, one after another, with a bucket and
+a folder on disk. What is known of customers is that of a population, in memory before; each person of it stands for
+several customers, thousands of numbers apart, where deflate, which looks back 32 KiB, no longer sees the others.
 """
 
 import gzip
@@ -23,6 +24,7 @@ from tests.unit.export_world import MemoryPartners
 
 from gjeldsbro.domain.customer_keys import HashKey, HashKeys
 from gjeldsbro.domain.loans import ChargeCard, CreditFacility, Loan, RepaymentLoan, decode_loans, encode_loans
+from gjeldsbro.domain.package import Package, build_slice
 from gjeldsbro.domain.register import CurrentLoan
 from gjeldsbro.domain.timestamps import normalise
 from gjeldsbro.services.export import places
@@ -48,8 +50,8 @@ _SMALLEST = min(SIZES)
 ROWS = (
     *(
         Row(
-            f"package of {size:,} numbers",
-            f"packages.of_{size}",
+            f"package of {size:,} numbers, packed",
+            f"packages.packed_{size}",
             "gzip of the finished JSON",
             f"packages.gzip_of_{size}",
             (speed(2), _SMALL),
@@ -59,7 +61,17 @@ ROWS = (
     ),
     *(
         Row(
-            f"package of {size:,} numbers",
+            f"package of {size:,} numbers, from loans to the receiver's folder",
+            f"packages.of_{size}",
+            "gzip of the finished JSON",
+            f"packages.gzip_of_{size}",
+            rounds=rounds,
+        )
+        for size, rounds in SIZES.items()
+    ),
+    *(
+        Row(
+            f"package of {size:,} numbers, from loans to the receiver's folder",
             f"packages.of_{size}",
             f"package of {_SMALLEST:,} numbers",
             f"packages.of_{_SMALLEST}",
@@ -70,6 +82,10 @@ ROWS = (
         if size > _SMALLEST
     ),
 )
+
+
+class _Document(msgspec.Struct):
+    customers: list[msgspec.Raw]
 
 
 def write_data(folder: Path) -> None:
@@ -86,6 +102,9 @@ def write_data(folder: Path) -> None:
     known = _known(folder)
     for size in SIZES:
         _make(known, folder, size, lambda file, size=size: _unpack(file, folder / f"package-{size}.json"))
+    document = msgspec.json.decode((folder / f"package-{max(SIZES)}.json").read_bytes(), type=_Document)
+    for number, group in enumerate(batched(document.customers, BATCH_SIZE, strict=True)):
+        (folder / f"texts-{number}").write_bytes(b"\n".join(group))
 
 
 def _loan(wire: dict[str, Any]) -> Loan:
@@ -103,6 +122,32 @@ def _camel(name: str) -> str:
 def _unpack(package: Path, document: Path) -> None:
     with gzip.open(package) as packed, document.open("wb") as plain:
         shutil.copyfileobj(packed, plain)
+
+
+def packed_10000(folder: Path) -> Work:
+    """The smallest kind of package, of its customers' texts."""
+    return lambda: _pack(folder, 10_000)
+
+
+def packed_100000(folder: Path) -> Work:
+    """The same of a bank's size."""
+    return lambda: _pack(folder, 100_000)
+
+
+def packed_1000000(folder: Path) -> Work:
+    """The same about every fourth adult."""
+    return lambda: _pack(folder, 1_000_000)
+
+
+def _pack(folder: Path, size: int) -> Counts:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        slices = []
+        for number in range(size // BATCH_SIZE):
+            texts = (folder / f"texts-{number}").read_text(encoding="utf-8").split("\n")
+            data, described = build_slice(texts, first=not number)
+            file.write(data)
+            slices.append(described)
+        return Counts(bytes=Package(PROVIDER, slices).size)
 
 
 def of_10000(folder: Path) -> Work:
