@@ -191,6 +191,16 @@ def test_a_server_that_gives_less_than_was_asked_for(receiver, secret, folder, m
         assert b"".join(sftp.read("package", 7, 300_000)) == content[7:300_007]
 
 
+def test_a_server_that_gives_more_than_was_asked_for(receiver, secret, folder, monkeypatch):
+    """Nobody knows where such bytes stand in the file: nothing of them is taken."""
+    (folder / "package").write_bytes(os.urandom(500_001))
+    with connect(receiver, secret) as sftp:
+        real = sftp._session.start_reading
+        monkeypatch.setattr(sftp._session, "start_reading", lambda h, at, size: real(h, at, size + 1))
+        with pytest.raises(ReceiverUnavailableError, match="SftpError"):
+            list(sftp.read("package", 0, 1000))
+
+
 def test_reading_asks_ahead_and_not_too_far(receiver, secret, folder, monkeypatch):
     """A distant server is never waited for with nothing asked, and memory stays flat."""
     content = os.urandom(5 << 20)

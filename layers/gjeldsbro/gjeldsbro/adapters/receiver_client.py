@@ -181,6 +181,8 @@ class SftpFolder:
                         next_asked += piece
                     number, wanted = asked[0]
                     data = session.bytes_read(number)
+                    if len(data) > wanted:
+                        raise SftpError
                     asked.popleft()
                     position += len(data)
                     if 0 < (lacks := wanted - len(data)) < wanted:
