@@ -20,7 +20,6 @@ ROWS = (
         "split into a set",
         "lists.split_into_a_set",
         (speed(1 / 3), memory(0.25)),
-        rounds=3,
     ),
 )
 

@@ -25,10 +25,10 @@ KEY = HashKey("1", b"k" * 64)
 _TYPED = ("msgspec typed decode, no rules", "pages.msgspec_typed")
 _RULES = ("pydantic, same rules", "pages.pydantic_rules")
 ROWS = (
-    Row("page of 20,000 customers to records", "pages.ours", *_TYPED, (speed(0.7),)),
-    Row("only the calls that it cannot do without", "pages.floor", *_TYPED),
-    Row("page of 20,000 customers to records", "pages.ours", *_RULES, (speed(3),)),
-    Row("the same", "pages.ours", "pydantic, no rules", "pages.pydantic_bare"),
+    Row("page of 20,000 customers to records", "pages.ours", *_TYPED, (speed(0.7),), repeats=5),
+    Row("only the calls that it cannot do without", "pages.floor", *_TYPED, repeats=5),
+    Row("page of 20,000 customers to records", "pages.ours", *_RULES, (speed(3),), repeats=5),
+    Row("the same", "pages.ours", "pydantic, no rules", "pages.pydantic_bare", repeats=5),
     Row(
         "page of 100,000 customers to records",
         "pages.ours_many",
@@ -36,16 +36,18 @@ ROWS = (
         "pages.pydantic_many",
         (speed(3), memory(0.25)),
         rounds=3,
+        repeats=3,
     ),
-    Row("20,000 customers, every timestamp another", "pages.ours_distinct", *_TYPED, rounds=3),
-    Row("20,000 customers, numbers with leading zeros", "pages.ours_padded", *_TYPED, rounds=3),
-    Row("20,000 customers, numbers as integers", "pages.ours_integers", *_TYPED, rounds=3),
+    Row("20,000 customers, every timestamp another", "pages.ours_distinct", *_TYPED, rounds=3, repeats=5),
+    Row("20,000 customers, numbers with leading zeros", "pages.ours_padded", *_TYPED, rounds=3, repeats=5),
+    Row("20,000 customers, numbers as integers", "pages.ours_integers", *_TYPED, rounds=3, repeats=5),
     Row(
         "keys and digests of 20,000 customers",
         "pages.keys",
         "hmac and blake2b alone",
         "pages.bare_keys",
         (speed(1 / 1.3),),
+        repeats=5,
     ),
 )
 

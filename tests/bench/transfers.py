@@ -21,8 +21,8 @@ _PIECE = 256 << 10
 _AIMS = (speed(0.9, "seconds"),)
 
 ROWS = (
-    Row("400 MB to a receiver", "transfers.upload", "OpenSSH's sftp", "transfers.put", _AIMS, "seconds", 3),
-    Row("400 MB from a receiver", "transfers.download", "OpenSSH's sftp", "transfers.get", _AIMS, "seconds", 3),
+    Row("400 MB to a receiver", "transfers.upload", "OpenSSH's sftp", "transfers.put", _AIMS, "seconds"),
+    Row("400 MB from a receiver", "transfers.download", "OpenSSH's sftp", "transfers.get", _AIMS, "seconds"),
 )
 
 

@@ -123,7 +123,9 @@ class CustomerTexts:
             return None
         customers = _CUSTOMERS.decode(text)
         decoded = [loan for customer in customers for loan in customer.loans]
-        by_kind = [_Columns.of(kind, [loan for loan in decoded if type(loan) is kind]) for kind in _KINDS]
+        by_kind = [
+            _Columns.of(kind, [loan for loan in decoded if type(loan) is kind]) for kind in set(map(type, decoded))
+        ]
         if text.count(b":") != _colons(customers, by_kind):
             return None
         numbers = [customer.customer_id for customer in customers]
@@ -152,16 +154,14 @@ class _Columns(NamedTuple):
     """The values of many loans of one kind, by field."""
 
     kind: type[_Loan]
-    account_ids: Sequence[str] = ()
-    timestamps: Sequence[str] = ()
-    account_names: Sequence[str | None] = ()
-    numbers: Sequence[Sequence[int | str]] = ()
+    account_ids: Sequence[str]
+    timestamps: Sequence[str]
+    account_names: Sequence[str | None]
+    numbers: Sequence[Sequence[int | str]]
 
     @classmethod
     def of(cls, kind: type[_Loan], decoded: Sequence[_Loan]) -> Self:
-        """The columns of loans of that kind."""
-        if not decoded:
-            return cls(kind)
+        """The columns of loans of that kind, at least one."""
         account_ids, timestamps, account_names, *others = zip(*map(astuple, decoded), strict=True)
         return cls(kind, account_ids, timestamps, account_names, others[: len(_KINDS[kind].__struct_fields__) - 3])
 
