@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,10 @@ def definition(text: str) -> dict[str, Any]:
 
 
 class Execution:
-    """One execution: ``invoke`` calls functions, ``read`` gives the JSON document of a bucket's key."""
+    """One execution: ``invoke`` calls functions, ``read`` gives the JSON document of a bucket's key.
+
+    It starts now: functions go by the clock, and give up what began hours ago.
+    """
 
     def __init__(
         self,
@@ -68,12 +72,13 @@ class Execution:
         invoke: Invoke,
         read: Callable[[str], Any],
         *,
-        started_at: str = "2026-11-22T12:00:00.000Z",
+        started_at: str | None = None,
     ) -> None:
         self._machine = machine
         self._invoke = invoke
         self._read = read
-        self._context = {"Execution": {"Name": name, "StartTime": started_at}}
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._context = {"Execution": {"Name": name, "StartTime": started_at or now}}
         self.entered: Counter[str] = Counter()
         """How often each state was entered, or tried once more: what Step Functions takes money for."""
 

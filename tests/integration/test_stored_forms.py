@@ -29,6 +29,7 @@ from gjeldsbro.adapters.revocations import Revocations
 from gjeldsbro.domain.loans import ChargeCard, CreditFacility, RepaymentLoan, decode_loans, encode_loans
 from gjeldsbro.services.circuit_breaker import BreakerState
 from gjeldsbro.services.lookup_records import AskedCreditor, LookupRecord
+from gjeldsbro.services.night import fetch
 from gjeldsbro.services.ports import Lender, RevocationList
 
 FORMS = ROOT / "tests" / "data" / "stored_forms"
@@ -63,7 +64,11 @@ LOANS = (
 
 @pytest.fixture
 def story(aws, monkeypatch) -> Story:
-    """Stores in which nothing is yet, under the hash key in the form that it had first."""
+    """Stores in which nothing is yet, under the hash key in the form that it had first.
+
+    What was recorded goes on as if no time had passed: the hours in which its fetches had to end are over.
+    """
+    monkeypatch.setattr(fetch, "_check_time", lambda *_: None)
     boto3.client("secretsmanager").put_secret_value(SecretId="hash-key", SecretString=OLD_HASH_KEY)
     return Story(aws, monkeypatch)
 
@@ -177,7 +182,8 @@ def _go_on(story: Story, recorded: dict[str, Any], number: int, run: str) -> Non
             raise TaskError(call["error"])
         return call["result"]
 
-    Execution(recorded["definition"], run, invoke, manifests.__getitem__).run()
+    started_at = recorded["calls"][0]["event"]["startedAt"]
+    Execution(recorded["definition"], run, invoke, manifests.__getitem__, started_at=started_at).run()
 
 
 # What is at rest
