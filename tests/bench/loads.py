@@ -61,7 +61,7 @@ ROWS = (
     *(
         Row(
             f"second night of {CUSTOMERS:,} customers, {percent} % changed",
-            f"loads.second_night_{percent}",
+            f"loads.second_night:{percent}",
             "the first night",
             "loads.first_night",
             (_ONLY_CHANGES,) if percent else (_ONLY_CHANGES, count("no write", lambda ours, _: ours["written"] == 0)),
@@ -71,7 +71,7 @@ ROWS = (
     ),
     Row(
         "the same, 0 % changed",
-        "loads.second_night_0",
+        "loads.second_night:0",
         "its pages fetched and checked, nothing else",
         "loads.only_read",
         (speed(0.8),),
@@ -293,24 +293,10 @@ def first_night(folder: Path) -> Work:
     return lambda: place.load(place.fetch("first", 0), 0)
 
 
-def second_night_0(folder: Path) -> Work:
-    """The same customers the next night."""
-    return _second_night(folder, "second-0")
-
-
-def second_night_1(folder: Path) -> Work:
-    """A hundredth of them has changed."""
-    return _second_night(folder, "second-1")
-
-
-def second_night_30(folder: Path) -> Work:
-    """Nearly a third of them has changed."""
-    return _second_night(folder, "second-30")
-
-
-def _second_night(folder: Path, night: str, register: Table | Sink | None = None) -> Work:
+def second_night(folder: Path, percent: str, register: Table | Sink | None = None) -> Work:
+    """Pages of which so many customers have changed since the night before."""
     place = _copy_of(folder, "loaded", register=register)
-    return lambda: place.load(place.fetch(night, 1), 1)
+    return lambda: place.load(place.fetch(f"second-{percent}", 1), 1)
 
 
 def only_read(folder: Path) -> Work:
@@ -321,7 +307,7 @@ def only_read(folder: Path) -> Work:
 
 def alone(folder: Path) -> Work:
     """A night whose dataset is alone in a register that keeps what is written."""
-    return _second_night(folder, "second-1", Table())
+    return second_night(folder, "1", Table())
 
 
 def among_others(folder: Path) -> Work:
@@ -336,4 +322,4 @@ def among_others(folder: Path) -> Work:
                 "run": {"S": "first"},
             }
         )
-    return _second_night(folder, "second-1", others)
+    return second_night(folder, "1", others)

@@ -1,7 +1,8 @@
 """How a row of the table is measured: our work and its reference in turn, each in fresh processes, as a ratio.
 
-A case is a function ``(folder) -> work``: it makes ready outside the measured time and returns the work to time, which
-returns what it counted, or nothing of interest. Cases are named ``module.function``, of the modules of this folder.
+A case is a function ``(folder, …) -> work``: it makes ready outside the measured time and returns the work to time,
+which returns what it counted, or nothing of interest. Cases are named ``module.function:argument:…``, of the modules of
+this folder.
 
 Absolute seconds depend on the machine and on what else it does; a ratio of two, taken in turn in the same run, does
 much less. What else it does only ever adds time: so of several runs the least disturbed one counts, the quickest. Short
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 Work = Callable[[], object]
-Case = Callable[[Path], Work]
+Case = Callable[..., Work]
 
 ROUNDS = 5
 _SECONDS = 900
@@ -125,9 +126,10 @@ def run_case(case: str, folder: Path, repeats: int = 1) -> Measured:
 
 
 def _run_here(name: str, folder: Path, repeats: int) -> Measured:
-    module, _, function = name.partition(".")
+    place, *arguments = name.split(":")
+    module, _, function = place.partition(".")
     case: Case = getattr(importlib.import_module(f"tests.bench.{module}"), function)
-    work = case(folder)
+    work = case(folder, *arguments)
     peak_before = _kibibytes("VmHWM")
     _CLEAR.write_text(_FORGET_PEAK)  # from here on the peak is that of the work
     before = _kibibytes("VmRSS")

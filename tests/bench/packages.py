@@ -51,9 +51,9 @@ ROWS = (
     *(
         Row(
             f"package of {size:,} numbers, packed",
-            f"packages.packed_{size}",
+            f"packages.packed:{size}",
             "gzip of the finished JSON",
-            f"packages.gzip_of_{size}",
+            f"packages.gzipped:{size}",
             (speed(2), _SMALL),
             rounds=rounds,
         )
@@ -62,9 +62,9 @@ ROWS = (
     *(
         Row(
             f"package of {size:,} numbers, from loans to the receiver's folder",
-            f"packages.of_{size}",
+            f"packages.made:{size}",
             "gzip of the finished JSON",
-            f"packages.gzip_of_{size}",
+            f"packages.gzipped:{size}",
             rounds=rounds,
         )
         for size, rounds in SIZES.items()
@@ -72,9 +72,9 @@ ROWS = (
     *(
         Row(
             f"package of {size:,} numbers, from loans to the receiver's folder",
-            f"packages.of_{size}",
+            f"packages.made:{size}",
             f"package of {_SMALLEST:,} numbers",
-            f"packages.of_{_SMALLEST}",
+            f"packages.made:{_SMALLEST}",
             (memory(1.1),),
             rounds=1,
         )
@@ -124,67 +124,32 @@ def _unpack(package: Path, document: Path) -> None:
         shutil.copyfileobj(packed, plain)
 
 
-def packed_10000(folder: Path) -> Work:
-    """The smallest kind of package, of its customers' texts."""
-    return lambda: _pack(folder, 10_000)
+def packed(folder: Path, size: str) -> Work:
+    """A package of so many customers, of their texts."""
+
+    def work() -> Counts:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            slices = []
+            for number in range(int(size) // BATCH_SIZE):
+                texts = (folder / f"texts-{number}").read_text(encoding="utf-8").split("\n")
+                data, described = build_slice(texts, first=not number)
+                file.write(data)
+                slices.append(described)
+            return Counts(bytes=Package(PROVIDER, slices).size)
+
+    return work
 
 
-def packed_100000(folder: Path) -> Work:
-    """The same of a bank's size."""
-    return lambda: _pack(folder, 100_000)
-
-
-def packed_1000000(folder: Path) -> Work:
-    """The same about every fourth adult."""
-    return lambda: _pack(folder, 1_000_000)
-
-
-def _pack(folder: Path, size: int) -> Counts:
-    with tempfile.TemporaryFile(dir=folder) as file:
-        slices = []
-        for number in range(size // BATCH_SIZE):
-            texts = (folder / f"texts-{number}").read_text(encoding="utf-8").split("\n")
-            data, described = build_slice(texts, first=not number)
-            file.write(data)
-            slices.append(described)
-        return Counts(bytes=Package(PROVIDER, slices).size)
-
-
-def of_10000(folder: Path) -> Work:
-    """A package of the smallest kind."""
+def made(folder: Path, size: str) -> Work:
+    """A package of so many customers, from what is known of them to the receiver's folder."""
     known = _known(folder)
-    return lambda: _make(known, folder, 10_000)
+    return lambda: _make(known, folder, int(size))
 
 
-def of_100000(folder: Path) -> Work:
-    """A package of a bank's size."""
-    known = _known(folder)
-    return lambda: _make(known, folder, 100_000)
-
-
-def of_1000000(folder: Path) -> Work:
-    """A package about every fourth adult."""
-    known = _known(folder)
-    return lambda: _make(known, folder, 1_000_000)
-
-
-def gzip_of_10000(folder: Path) -> Work:
+def gzipped(folder: Path, size: str) -> Work:
     """The finished JSON through the standard library's gzip."""
-    return lambda: _gzip(folder, 10_000)
-
-
-def gzip_of_100000(folder: Path) -> Work:
-    """The finished JSON through the standard library's gzip."""
-    return lambda: _gzip(folder, 100_000)
-
-
-def gzip_of_1000000(folder: Path) -> Work:
-    """The finished JSON through the standard library's gzip."""
-    return lambda: _gzip(folder, 1_000_000)
-
-
-def _gzip(folder: Path, size: int) -> Counts:
-    return Counts(bytes=len(gzip.compress((folder / f"package-{size}.json").read_bytes())))
+    document = folder / f"package-{size}.json"
+    return lambda: Counts(bytes=len(gzip.compress(document.read_bytes())))
 
 
 def _known(folder: Path) -> list[list[LoansOf]]:

@@ -21,6 +21,8 @@ from gjeldsbro_population.writers import page
 CUSTOMERS, MANY = 20_000, 100_000
 NOW = datetime(2026, 11, 22, 5, 5, tzinfo=UTC)
 KEY = HashKey("1", b"k" * 64)
+STRINGS = "strings"
+"""The usual page: numbers are strings without leading zeros."""
 
 _TYPED = ("msgspec typed decode, no rules", "pages.msgspec_typed")
 _RULES = ("pydantic, same rules", "pages.pydantic_rules")
@@ -31,16 +33,28 @@ ROWS = (
     Row("the same", "pages.ours", "pydantic, no rules", "pages.pydantic_bare", repeats=5),
     Row(
         "page of 100,000 customers to records",
-        "pages.ours_many",
+        "pages.ours:many",
         "pydantic, same rules",
-        "pages.pydantic_many",
+        "pages.pydantic_rules:many",
         (speed(3), memory(0.25)),
         rounds=3,
         repeats=3,
     ),
-    Row("20,000 customers, every timestamp another", "pages.ours_distinct", *_TYPED, rounds=3, repeats=5),
-    Row("20,000 customers, numbers with leading zeros", "pages.ours_padded", *_TYPED, rounds=3, repeats=5),
-    Row("20,000 customers, numbers as integers", "pages.ours_integers", *_TYPED, rounds=3, repeats=5),
+    *(
+        Row(
+            f"20,000 customers, {manner}",
+            f"pages.ours:{name}",
+            "msgspec typed decode, no rules",
+            f"pages.msgspec_typed:{name}",
+            rounds=3,
+            repeats=5,
+        )
+        for name, manner in (
+            ("distinct", "every timestamp another"),
+            ("padded", "numbers with leading zeros"),
+            ("integers", "numbers as integers"),
+        )
+    ),
     Row(
         "keys and digests of 20,000 customers",
         "pages.keys",
@@ -60,7 +74,7 @@ def write_data(folder: Path) -> None:
     (folder / "page.meta").write_text(json.dumps([institution, provider]), encoding="utf-8")
     (folder / "many.json").write_bytes(page(provider, customers))
     few = customers[:CUSTOMERS]
-    for numbers in ("strings", "padded", "integers"):
+    for numbers in (STRINGS, "padded", "integers"):
         (folder / f"{numbers}.json").write_bytes(page(provider, few, numbers))
     loans = [loan for customer in few for loan in customer["loans"]]
     for number, loan in enumerate(loans):
@@ -100,12 +114,13 @@ class _Page(msgspec.Struct, rename=spec_name):
     customers: list[_Customer]
 
 
-def _page(folder: Path, name: str = "strings") -> tuple[bytes, str, str]:
+def _page(folder: Path, name: str = STRINGS) -> tuple[bytes, str, str]:
     institution, provider = json.loads((folder / "page.meta").read_text(encoding="utf-8"))
     return (folder / f"{name}.json").read_bytes(), institution, provider
 
 
-def _ours(folder: Path, name: str) -> Work:
+def ours(folder: Path, name: str = STRINGS) -> Work:
+    """A page to keys, digests and records of its customers, validated: what a fetch does before it sorts."""
     body, institution, provider = _page(folder, name)
 
     def work() -> object:
@@ -117,31 +132,6 @@ def _ours(folder: Path, name: str) -> Work:
         return result
 
     return work
-
-
-def ours(folder: Path) -> Work:
-    """A page to keys, digests and records of its customers, validated: what a fetch does before it sorts."""
-    return _ours(folder, "strings")
-
-
-def ours_many(folder: Path) -> Work:
-    """The same for a larger page."""
-    return _ours(folder, "many")
-
-
-def ours_distinct(folder: Path) -> Work:
-    """The same where no timestamp comes twice."""
-    return _ours(folder, "distinct")
-
-
-def ours_padded(folder: Path) -> Work:
-    """The same where some numbers have leading zeros."""
-    return _ours(folder, "padded")
-
-
-def ours_integers(folder: Path) -> Work:
-    """The same where numbers are JSON integers."""
-    return _ours(folder, "integers")
 
 
 def floor(folder: Path) -> Work:
@@ -168,34 +158,29 @@ def floor(folder: Path) -> Work:
     return work
 
 
-def msgspec_typed(folder: Path) -> Work:
+def msgspec_typed(folder: Path, name: str = STRINGS) -> Work:
     """A page decoded into typed structs, with no rule of ours."""
-    body, *_ = _page(folder)
+    body, *_ = _page(folder, name)
     decoder = msgspec.json.Decoder(_Page)
     return lambda: decoder.decode(body)
 
 
-def _pydantic(folder: Path, name: str, page: str) -> Work:
-    from tests.bench import pydantic_pages  # here, because its memory is not ours
-
-    body, *_ = _page(folder, page)
-    model = getattr(pydantic_pages, name)
-    return lambda: model.model_validate_json(body)
-
-
 def pydantic_bare(folder: Path) -> Work:
     """A page as a pydantic model that knows types only."""
-    return _pydantic(folder, "BarePage", "strings")
+    return _pydantic(folder, "BarePage", STRINGS)
 
 
-def pydantic_rules(folder: Path) -> Work:
+def pydantic_rules(folder: Path, name: str = STRINGS) -> Work:
     """A page as a pydantic model with SPEC's rules."""
-    return _pydantic(folder, "Page", "strings")
+    return _pydantic(folder, "Page", name)
 
 
-def pydantic_many(folder: Path) -> Work:
-    """The same for a larger page."""
-    return _pydantic(folder, "Page", "many")
+def _pydantic(folder: Path, model: str, name: str) -> Work:
+    from tests.bench import pydantic_pages  # here, because its memory is not ours
+
+    body, *_ = _page(folder, name)
+    validate = getattr(pydantic_pages, model).model_validate_json
+    return lambda: validate(body)
 
 
 def keys(folder: Path) -> Work:

@@ -100,4 +100,7 @@ if __name__ == "__main__":
     asked = [argument for argument in sys.argv[1:] if argument != "--record"]
     if unknown := set(asked) - set(PARTS):
         sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    main(asked or PARTS, record="--record" in sys.argv)
+    record = "--record" in sys.argv
+    if record and 0 < len(set(asked) & set(TABLES)) < len(TABLES):
+        sys.exit(f"the table is noted as a whole: {', '.join(TABLES)}")
+    main(asked or PARTS, record=record)

@@ -1,8 +1,8 @@
 """Reading a page of a dataset, up to 100 MB and more, where time and memory count; and a push, where a cold start does.
 
-The page is split into the text of its customers without looking inside them; each is decoded into typed structs and put
-through the plain functions of ``fields``. Whatever does not come through cleanly is read again by ``messages``, which
-has the last word and names the places. So the quick way may refuse too much, never too little.
+The page is split into the text of its customers without looking inside them; these are read together, many at a time
+(``customer_texts``). Whatever does not come through cleanly is read again by ``messages``, which has the last word and
+names the places. So the quick way may refuse too much, never too little.
 
 ``messages`` is imported at the first fault: its models take pydantic, and with it a good part of a cold start (decision
 record 0020).
@@ -76,9 +76,7 @@ def read_page[Kept](
     kept: list[Kept] = []
     for start in range(0, len(page.customers), _TOGETHER):
         texts = page.customers[start : start + _TOGETHER]
-        page.customers[start : start + _TOGETHER] = [_READ] * len(
-            texts
-        )  # lets go of them: what is kept takes their place
+        page.customers[start : start + _TOGETHER] = [_READ] * len(texts)  # lets go of them
         customers = reader.read(texts, start)
         if not violations:
             kept += keep(customers)
