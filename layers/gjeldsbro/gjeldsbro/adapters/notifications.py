@@ -19,5 +19,5 @@ class Notifications:
         return self._client.meta.region_name
 
     def publish(self, subject: str, text: str) -> None:
-        """Send a message; ``subject`` has up to 100 printable ASCII characters. Raises botocore's errors."""
+        """Send a message; ``subject`` has fewer than 100 printable ASCII characters. Raises botocore's errors."""
         self._client.publish(TopicArn=self._topic, Subject=subject, Message=text)

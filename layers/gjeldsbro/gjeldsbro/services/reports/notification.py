@@ -9,8 +9,8 @@ from gjeldsbro.services.reports.ports import Report
 _MOST = 8
 """Subjects of a problem that are named; the page names all."""
 
-_MAX_SUBJECT = 100
-"""Of SNS, for e-mails."""
+_MAX_SUBJECT = 99
+"""Of SNS, for e-mails: fewer than 100 characters."""
 
 
 def notification(report: Report, record: Mapping[str, Any], *, bucket: str, region: str) -> tuple[str, str]:

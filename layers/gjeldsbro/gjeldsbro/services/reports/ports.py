@@ -55,7 +55,7 @@ class Topic(Protocol):
         ...
 
     def publish(self, subject: str, text: str) -> None:
-        """Tell everybody who listens. ``subject`` has up to 100 printable ASCII characters."""
+        """Tell everybody who listens. ``subject`` has fewer than 100 printable ASCII characters."""
         ...
 
 
