@@ -140,8 +140,8 @@ def test_the_register_keeps_what_is_written(account):
     assert sorted(register.items_of(PERSON), key=repr) == sorted(
         [StoredItem(1, DatasetItem(BANK, PROVIDER, (LOAN,))), StoredItem(1, push)], key=repr
     )
-    assert datasets.delete_superseded_pushes(BANK, PROVIDER, "2026-11-22T04:00:00.0000000Z") == 0
-    assert datasets.delete_superseded_pushes(BANK, PROVIDER, "2026-11-22T05:00:00.0000000Z") == 1
+    for until, deleted in (("2026-11-22T04:00:00.0000000Z", 0), ("2026-11-22T05:00:00.0000000Z", 1)):
+        assert datasets.delete_superseded_pushes(BANK, PROVIDER, until, lambda: "9") == deleted
     assert register.items_of(PERSON) == [StoredItem(1, DatasetItem(BANK, PROVIDER, (LOAN,)))]
 
 

@@ -122,7 +122,8 @@ def test_an_old_key_stays_while_anything_lies_under_it(rotation, aws, partners) 
         ("1", "old", {f"{BANK}#{PROVIDER}": 1}),
         ("2", "current", {}),
     ]
-    DatasetItems(aws["REGISTER_TABLE"], aws_clients.dynamodb(), "2").delete_superseded_pushes(BANK, PROVIDER, "9")
+    datasets = DatasetItems(aws["REGISTER_TABLE"], aws_clients.dynamodb(), "2")
+    datasets.delete_superseded_pushes(BANK, PROVIDER, "9", lambda: "9")
     for number, used in enumerate(
         (
             {"key_version": "1"},

@@ -166,12 +166,12 @@ def test_the_commit_of_a_dataset_deletes_the_pushes_that_it_supersedes(register,
         KEY,
     )
 
-    assert datasets.delete_superseded_pushes(BANK, PROVIDER, at(5)) == 3
+    assert datasets.delete_superseded_pushes(BANK, PROVIDER, at(5), lambda: at(5)) == 3
     assert in_order(items_of(register, PERSON)) == in_order(
         [push(6, account="newer"), push(1, institution=OTHER_BANK), PushItem(BANK, OTHER_PROVIDER, loan(1))],
     )
     assert items_of(register, OTHER_PERSON) == []
-    assert datasets.delete_superseded_pushes(BANK, PROVIDER, at(5)) == 0
+    assert datasets.delete_superseded_pushes(BANK, PROVIDER, at(5), lambda: at(5)) == 0
 
 
 def test_a_push_that_came_meanwhile_is_not_deleted(aws):
@@ -192,10 +192,23 @@ def test_a_push_that_came_meanwhile_is_not_deleted(aws):
             register.put_pushes([(PERSON, push(6))], KEY)
             return answer
 
-    assert (
-        DatasetItems(aws["REGISTER_TABLE"], Lagging(), KEY.version).delete_superseded_pushes(BANK, PROVIDER, at(5)) == 0
-    )
+    datasets = DatasetItems(aws["REGISTER_TABLE"], Lagging(), KEY.version)
+    assert datasets.delete_superseded_pushes(BANK, PROVIDER, at(5), lambda: at(5)) == 0
     assert items_of(register, PERSON) == [push(6)]
+
+
+def test_what_supersedes_pushes_is_asked_when_they_are_known(register, datasets):
+    """A push that came after the answer is none of those that are deleted; without pushes nobody is asked."""
+    assert datasets.delete_superseded_pushes(BANK, PROVIDER, at(5), pytest.fail) == 0
+
+    def cover():
+        register.put_pushes([(PERSON, push(3, account="just now"))], KEY)
+        return at(4)
+
+    register.put_pushes([(PERSON, push(4, account="superseded")), (PERSON, push(5, account="not yet"))], KEY)
+    assert datasets.delete_superseded_pushes(BANK, PROVIDER, at(5), lambda: None) == 0
+    assert datasets.delete_superseded_pushes(BANK, PROVIDER, at(5), cover) == 1
+    assert in_order(items_of(register, PERSON)) == in_order([push(3, account="just now"), push(5, account="not yet")])
 
 
 def test_many_pushes_of_one_provider_are_found_page_by_page(aws):
@@ -216,9 +229,8 @@ def test_many_pushes_of_one_provider_are_found_page_by_page(aws):
 
     paging = Register(aws["REGISTER_TABLE"], Paging(), KEYS)
     assert len(items_of(paging, PERSON)) == 30
-    assert (
-        DatasetItems(aws["REGISTER_TABLE"], Paging(), KEY.version).delete_superseded_pushes(BANK, PROVIDER, at(1)) == 30
-    )
+    datasets = DatasetItems(aws["REGISTER_TABLE"], Paging(), KEY.version)
+    assert datasets.delete_superseded_pushes(BANK, PROVIDER, at(1), lambda: at(1)) == 30
     assert items_of(register, PERSON) == []
 
 

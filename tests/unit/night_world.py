@@ -366,9 +366,13 @@ class RegisterView:
         there = [(version, key) for version, fi, by, key in self._register.items if (fi, by) == (institution, provider)]
         return [[found for found in there if found[1][0] % of == segment] for segment in segments]
 
-    def delete_superseded_pushes(self, institution: str, provider: str, cover: str) -> int:
+    def delete_superseded_pushes(
+        self, institution: str, provider: str, latest: str, cover: Callable[[], str | None]
+    ) -> int:
         self._register._mortality.pause()
-        gone = {push for push in self._register.pushes if push[:2] == (institution, provider) and push[2] <= cover}
+        found = {push for push in self._register.pushes if push[:2] == (institution, provider) and push[2] <= latest}
+        last = cover() if found else None
+        gone = {push for push in found if last is not None and push[2] <= last}
         self._register.pushes -= gone
         self._register._mortality.wrote()
         return len(gone)

@@ -613,3 +613,18 @@ def test_any_story_ends_as_the_model_says() -> None:
         check=False,
     )
     assert told.returncode == 0, told.stderr
+
+
+def test_a_change_of_providers_during_a_load_leaves_the_pushes_that_count_after_it() -> None:
+    """Wherever a load was when the providers changed: what it still tidies up are not the pushes that count again."""
+    for budget in range(1, 60):
+        story = WholeRegister()
+        try:
+            story.begin_load(budget=budget, hurried=True, offsets=[], only=None)
+            story.half_a_night(number=0, seconds=-1, value=1)
+            story.readers_see_what_the_model_says()
+            while story.open:
+                story.go_on(number=0, budget=1)
+                story.readers_see_what_the_model_says()
+        finally:
+            story.teardown()

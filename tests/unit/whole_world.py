@@ -461,14 +461,18 @@ class WholeView(RegisterView):
     def delete_dataset_items(self, institution: str, provider: str, customer_keys: Iterable[bytes]) -> int:
         return super().delete_dataset_items(institution, provider, self._told(institution, provider, customer_keys))
 
-    def delete_superseded_pushes(self, institution: str, provider: str, cover: str) -> int:
+    def delete_superseded_pushes(
+        self, institution: str, provider: str, latest: str, cover: Callable[[], str | None]
+    ) -> int:
         world = self._register.world
         world.pushes_go(institution, provider)
-        gone = [
-            (slot, push_version(loan))
+        found = [
+            (slot, loan)
             for slot, loan in self._register.held.items()
-            if slot[1:3] == (institution, provider) and loan.timestamp <= cover
+            if slot[1:3] == (institution, provider) and loan.timestamp <= latest
         ]
+        last = cover() if found else None
+        gone = [(slot, push_version(loan)) for slot, loan in found if last is not None and loan.timestamp <= last]
         for slot, version in gone:
             world.pause()
             if slot in self._register.held and push_version(self._register.held[slot]) == version:

@@ -103,7 +103,8 @@ class Register:
             "KeyConditionExpression": "pk = :pk",
             "ExpressionAttributeValues": {":pk": {"S": key.partition_of(customer_id)}},
         }
-        return [StoredItem(key.number, _item(stored)) for stored in _query(self._client, request)]
+        found = chain.from_iterable(_pages(self._client.query, request))
+        return [StoredItem(key.number, _item(stored)) for stored in found]
 
     def _put_push(self, key: HashKey, customer_id: str, item: PushItem) -> bool:
         version = {"S": push_version(item.loan)}
@@ -180,11 +181,14 @@ class DatasetItems:
             for customer_key in customer_keys
         )
 
-    def delete_superseded_pushes(self, institution: str, provider: str, cover: str) -> int:
-        """Delete a provider's pushes up to and including ``cover``; how many were deleted.
+    def delete_superseded_pushes(
+        self, institution: str, provider: str, latest: str, cover: Callable[[], str | None]
+    ) -> int:
+        """Delete a provider's pushes up to and including ``latest`` and what ``cover`` says; how many were deleted.
 
-        Each goes only if it is still the version that the index showed: a newer push that came meanwhile stays. One
-        that the index does not show yet stays too, counts for no reader, and goes after a later commit.
+        ``cover`` is asked when pushes were found, for each page of the index: what comes after its answer is not among
+        them. Each goes only if it is still the version that the index showed: a newer push that came meanwhile stays.
+        One that the index does not show yet stays too, counts for no reader, and goes after a later commit.
         """
         request: dict[str, Any] = {
             "TableName": self._table,
@@ -193,12 +197,16 @@ class DatasetItems:
             "ExpressionAttributeNames": {"#version": "version"},
             "ExpressionAttributeValues": {
                 ":push_of": {"S": f"{institution}#{provider}"},
-                ":last": {"S": cover + _AFTER_ALL_VERSIONS},
+                ":last": {"S": latest + _AFTER_ALL_VERSIONS},
             },
         }
-        return sum(
-            _in_parallel(lambda found: _delete_push(self._table, self._client, found), _query(self._client, request))
-        )
+        deleted = 0
+        for page in _pages(self._client.query, request):
+            last = cover() if page else None
+            if last is not None:
+                superseded = [found for found in page if found["version"]["S"] <= last + _AFTER_ALL_VERSIONS]
+                deleted += sum(_in_parallel(lambda found: _delete_push(self._table, self._client, found), superseded))
+        return deleted
 
     def dataset_keys(
         self, institution: str, provider: str, segments: Iterable[int], of: int
@@ -220,7 +228,8 @@ class DatasetItems:
                 "ProjectionExpression": "pk",
                 "Select": "SPECIFIC_ATTRIBUTES",  # all that the function's role allows
             }
-            return [parts_of_partition_key(item["pk"]["S"]) for item in _pages(self._client.scan, request)]
+            found = chain.from_iterable(_pages(self._client.scan, request))
+            return [parts_of_partition_key(item["pk"]["S"]) for item in found]
 
         return list(_in_parallel(keys, segments))
 
@@ -303,14 +312,10 @@ class PushIndex:
                 yield found["pk"]["S"].partition("#")[0], found["pushOf"]["S"]
 
 
-def _query(client: "DynamoDBClient", request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    return _pages(client.query, request)
-
-
-def _pages(call: Callable[..., Any], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _pages(call: Callable[..., Any], request: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
     while True:
         page = call(**request)
-        yield from page["Items"]
+        yield page["Items"]
         if not (last := page.get("LastEvaluatedKey")):
             return
         request = {**request, "ExclusiveStartKey": last}

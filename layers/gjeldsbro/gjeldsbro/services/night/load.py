@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from heapq import merge
 from itertools import batched
 from typing import Any, Protocol
@@ -89,8 +90,13 @@ class RegisterWriter(Protocol):
         """Of each of these segments ``of`` all: (key version, customer key) of the items of a dataset."""
         ...
 
-    def delete_superseded_pushes(self, institution: str, provider: str, cover: str) -> int:
-        """Delete a provider's pushes up to and including ``cover``; how many."""
+    def delete_superseded_pushes(
+        self, institution: str, provider: str, latest: str, cover: Callable[[], str | None]
+    ) -> int:
+        """Delete a provider's pushes up to and including ``latest`` and what ``cover`` says of them; how many.
+
+        ``cover`` is asked when they are known: what comes later stays.
+        """
         ...
 
 
@@ -476,7 +482,7 @@ class _Load:
         if not self.delete_retired():
             return False
         register = self.tools.register(self.version)
-        register.delete_superseded_pushes(job.institution, job.provider, _FOREVER)
+        register.delete_superseded_pushes(job.institution, job.provider, _FOREVER, lambda: _FOREVER)
         now = self.tools.clock()
         result = self.loaded(now, withdrawn=True)
         if released(self.dataset.lease, now) is not None:
@@ -546,16 +552,25 @@ def _finish(job: Job, dataset: Dataset, tools: Loader) -> None:
 
 
 def _delete_pushes(job: Job, dataset: Dataset, tools: Loader) -> int:
-    """Delete the pushes that the new dataset supersedes: its provider's, and those of providers that only push."""
+    """Delete the pushes that the new dataset supersedes: its provider's, and those of providers that only push.
+
+    Operators may set up other providers at any time, and what was superseded is so no more. So of pushes that were
+    found it is asked then whether they are superseded; those that come later are left to later commits.
+    """
+
+    def cover(provider: str) -> str | None:
+        institution = tools.records.institution(job.institution)
+        if institution is None:
+            return None
+        times = dataset_times([institution], tools.records.datasets(job.institution))[job.institution]
+        return cover_of(provider, times) if provider == job.provider or provider not in times else None
+
     institution = tools.records.institution(job.institution)
-    if institution is None:
+    if institution is None or dataset.as_of is None:
         return 0
-    times = dataset_times([institution], tools.records.datasets(job.institution))[job.institution]
+    only_push = {provider.provider for provider in institution.providers if not provider.delivers_datasets}
     register = tools.register(dataset.key_version or FIRST_VERSION)  # pushes go whatever version they lie under
-    deleted = 0
-    for provider in {job.provider, *(provider.provider for provider in institution.providers)}:
-        if provider == job.provider or provider not in times:
-            cover = cover_of(provider, times)
-            if cover is not None:
-                deleted += register.delete_superseded_pushes(job.institution, provider, cover)
-    return deleted
+    return sum(
+        register.delete_superseded_pushes(job.institution, provider, dataset.as_of, partial(cover, provider))
+        for provider in {job.provider, *only_push}
+    )
