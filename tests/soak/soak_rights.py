@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +21,7 @@ UNSEEN = {
     "HandOverWhatFailed": "Lambda hands a failed request over in the function's name, not our code",
 }
 
-TRIES = 5
+TRIES = 15
 """Tests that are tried for each statement: one that expects an error may take a refusal for it."""
 
 
@@ -36,13 +37,27 @@ def run(*tests: str, **environment: str) -> int:
 
 
 def needing(file: Path) -> dict[tuple[str, str], list[str]]:
-    """The tests that needed each (rights, sid), those that needed fewest statements first: they are the smallest."""
+    """The tests that needed each (rights, sid): the smallest of each file, then each file's second smallest, and so on.
+
+    Those that needed the fewest statements are the smallest. Tests of one file look at the same things.
+    """
     found: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         test, needed = json.loads(line)
         for rights, sid in needed:
             found.setdefault((rights, sid), []).append((len(needed), test))
-    return {statement: [test for _, test in sorted(tests)] for statement, tests in found.items()}
+    return {statement: by_turns(sorted(tests)) for statement, tests in found.items()}
+
+
+def by_turns(tests: list[tuple[int, str]]) -> list[str]:
+    """Tests of all files in turn, in the order that they have within their files."""
+    of_file: Counter[str] = Counter()
+    turns = []
+    for size, test in tests:
+        file = test.partition("::")[0]
+        turns.append((of_file[file], size, test))
+        of_file[file] += 1
+    return [test for _, _, test in sorted(turns)]
 
 
 def test_nothing_works_without_any_one_of_its_rights(tmp_path: Path) -> None:
