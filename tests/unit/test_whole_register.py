@@ -583,8 +583,8 @@ class WholeRegister(RuleBasedStateMachine):
             assert seen == wanted
 
 
-def tell_stories(examples: int, steps: int, *phases: Phase) -> None:
-    """Let so many stories of so many steps happen, the same ones each time."""
+def tell_stories(examples: int, steps: int, *phases: Phase, volume: int = 1) -> None:
+    """Let so many stories of so many steps happen, in one process the same ones each time; a volume has its own."""
     limits = settings(
         max_examples=examples,
         stateful_step_count=steps,
@@ -594,7 +594,7 @@ def tell_stories(examples: int, steps: int, *phases: Phase) -> None:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(seed(1)(type("Story", (WholeRegister,), {})), settings=limits)
+    run_state_machine_as_test(seed(volume)(type("Story", (WholeRegister,), {})), settings=limits)
 
 
 def test_any_story_ends_as_the_model_says() -> None:
