@@ -9,6 +9,7 @@ much less. What else it does only ever adds time: so of several runs the least d
 works are repeated within their process, too: the first time pays for memory that is new to it.
 """
 
+import gc
 import importlib
 import json
 import statistics
@@ -130,6 +131,8 @@ def _run_here(name: str, folder: Path, repeats: int) -> Measured:
     module, _, function = place.partition(".")
     case: Case = getattr(importlib.import_module(f"tests.bench.{module}"), function)
     work = case(folder, *arguments)
+    gc.collect()
+    gc.freeze()  # what was made ready, a register of others' items, is not for the work to look through
     peak_before = _kibibytes("VmHWM")
     _CLEAR.write_text(_FORGET_PEAK)  # from here on the peak is that of the work
     before = _kibibytes("VmRSS")

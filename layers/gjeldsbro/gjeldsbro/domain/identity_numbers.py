@@ -54,7 +54,10 @@ def _days_and_months(month_mark: int) -> dict[str, int]:
     return shares
 
 
-_DATES = {"production": _days_and_months(0), "synthetic": _days_and_months(_SYNTHETIC)}
+_DATES: dict[Accepts, dict[str, int]] = {
+    "production": _days_and_months(0),
+    "synthetic": _days_and_months(_SYNTHETIC),
+}
 _YEARS = {f"{n:02}": _share(f"{n:02}", 4) | (_COMMON_YEAR if n % 4 else 0) for n in range(100)}
 _SERIALS = {f"{n:02}": _share(f"{n:02}", 6) for n in range(100)}
 _ENDS = {f"{n:03}": _share(f"{n:03}", 8) for n in range(1000)}
@@ -146,32 +149,35 @@ class CustomerIdSet:
     It is made for millions of them and takes at most 37 MB for each kind; a Python set of five million takes
     ten times as much. The rule is that of ``is_customer_id``, with the same shares and verdicts, but nothing is cut out
     of a text: a number and a comma are 12 bytes, and those are three integers. They look up day and month, year and two
-    digits of the serial, and the rest. What they find holds the shares, and above them the number's place, which its
-    first nine digits and the remainder of the first check digit decide: the check digits follow from them.
+    digits of the serial, and the rest. A number's bit is that of its first nine digits and of the remainder of the
+    first check digit: the check digits follow from them.
     """
 
     def __init__(self, *kinds: Accepts) -> None:
-        self._cells = _cells(kinds)
         # Unlike a bytearray's, these zeros take time and memory only where something is written: short lists are many.
-        self._bits = mmap(-1, self._cells.size // 8, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+        self._dates = {
+            date: (share, middles, mmap(-1, _BYTES_OF_A_DATE, flags=MAP_PRIVATE | MAP_ANONYMOUS))
+            for kind in kinds
+            for date, (share, middles) in _cells().dates[kind].items()
+        }
 
     def add(self, texts: Sequence[str]) -> int:
         """Add customerIDs up to the first text that is none or was added before; how many. No text holds a comma."""
-        dates, middles, ends, places, _ = self._cells
-        bits = self._bits
+        dates, ends, bit_of = self._dates, _cells().ends, _cells().bits
         joined = (",".join(texts) + ",").encode()
         # As no text holds a comma, each cell is a text up to the first cell that is no number.
         cells = _CELL.iter_unpack(joined[: len(joined) // _CELL.size * _CELL.size])
         whole = operator.length_hint(cells)
         try:
             for date, middle, end in cells:
-                total = dates[date] + middles[middle] + ends[end]
-                at = (total >> _PLACE) + places[total & _SHARES]
-                bit = 1 << (at & 7)
-                held = bits[at >> 3]
+                share, middles, bits = dates[date]
+                total = share + middles[middle] + ends[end]
+                bit = bit_of[total & _LOW]
+                at = total >> _PLACE
+                held = bits[at]
                 if held & bit:
                     break
-                bits[at >> 3] = held | bit
+                bits[at] = held | bit
             else:
                 return whole
         except KeyError:
@@ -180,48 +186,62 @@ class CustomerIdSet:
 
 
 class _Cells(NamedTuple):
-    """Tables for numbers in cells of 12 bytes; ``size`` is the number of places."""
+    """Tables for numbers in cells of 12 bytes: what each part of a cell adds to a total of 30 bits at most.
 
-    dates: dict[int, int]
-    middles: dict[int, int]
+    Low in a total are the shares and whether the ninth digit is odd, which ``bits`` turns into a bit: one of four for
+    the remainder, in the upper half of a byte for an odd digit. High is the byte's place among those of the date, by
+    the year, the first two digits of the serial and half of the ninth digit. (Python adds larger numbers more slowly.)
+    """
+
+    dates: dict[Accepts, dict[int, tuple[int, dict[int, int]]]]
     ends: dict[int, int]
-    places: dict[int, int]
-    size: int
+    bits: dict[int, int]
 
 
 _CELL = Struct("=III")
-_SHARES = len(_VERDICTS) - 1
-_PLACE = _SHARES.bit_length()
-_PLACES_OF_A_DATE = 100_000  # years and serials
+_SHARES = _LEAP_DAY - 1
+_ODD = _LEAP_DAY
+_LOW = _ODD | _SHARES
+_PLACE = _LOW.bit_length()
+_NINTHS = 5
+"""Bytes for the ninth digits: two digits share one."""
+
+_BYTES_OF_A_DATE = 100 * 100 * _NINTHS
 
 
 @lru_cache(maxsize=None)
-def _cells(kinds: tuple[Accepts, ...]) -> _Cells:
+def _cells() -> _Cells:
     """Made when they are needed first, not by each import."""
 
     def integer(text: str) -> int:
         return int.from_bytes(text.encode(), sys.byteorder)
 
-    dates = {date: share for kind in kinds for date, share in _DATES[kind].items()}
-    count = len(dates) * _PLACES_OF_A_DATE
-    return _Cells(
-        {
-            integer(date): order * _PLACES_OF_A_DATE << _PLACE | share
-            for order, (date, share) in enumerate(dates.items())
-        },
-        {
-            integer(year + serial): int(year + serial) * 10 << _PLACE | share + more
+    def middles(unwanted: int) -> dict[int, int]:
+        return {
+            integer(year + serial): int(year + serial) * _NINTHS << _PLACE | (share + more) & _SHARES
             for year, share in _YEARS.items()
+            if not share & unwanted
             for serial, more in _SERIALS.items()
-        },
-        {integer(end + ","): int(end[0]) << _PLACE | share for end, share in _ENDS.items()},
-        {
-            shares: _K1_REMAINDERS.index((shares & _SHARE) % 11) * count
-            for shares, is_valid in enumerate(_VERDICTS)
-            if is_valid
-        },
-        count * len(_K1_REMAINDERS),
-    )
+        }
+
+    all_years, leap_years = middles(0), middles(_COMMON_YEAR)
+    dates = {
+        kind: {
+            integer(date): (share & _SHARES, leap_years if share & _LEAP_DAY else all_years)
+            for date, share in of_kind.items()
+        }
+        for kind, of_kind in _DATES.items()
+    }
+    ends = {
+        integer(end + ","): int(end[0]) // 2 << _PLACE | int(end[0]) % 2 * _ODD | share for end, share in _ENDS.items()
+    }
+    bits = {
+        shares | odd * _ODD: 1 << odd * len(_K1_REMAINDERS) + _K1_REMAINDERS.index((shares & _SHARE) % 11)
+        for shares in range(_SHARES + 1)
+        if _VERDICTS[shares]
+        for odd in (0, 1)
+    }
+    return _Cells(dates, ends, bits)
 
 
 def customer_id_fault(text: str, accepts: Accepts) -> Rule | None:
