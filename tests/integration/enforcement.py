@@ -55,10 +55,12 @@ class Need(NamedTuple):
 
 
 class Recorder:
-    """Which function calls, and which statements its calls needed."""
+    """Which function calls, which statements its calls needed, and what was refused."""
 
     def __init__(self) -> None:
         self.needed: set[tuple[str, str]] = set()
+        self.refused: list[str] = []
+        self._removed = os.environ.get(WITHOUT, "")
         self._pool = local()
 
     def caller(self) -> str | None:
@@ -91,6 +93,8 @@ class Recorder:
         left = [sid for sid in allowing if f"{rights}/{sid}" != removed]
         if not left:
             message = f"{function} may not {need.action} on {need.resource} ({need.keys or need.prefix or ''})"
+            if removed == self._removed:  # else this very test took the right away
+                self.refused.append(message)
             raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": message}}, need.action)
         if len(allowing) == 1:
             self.needed.add((rights, allowing[0]))
@@ -98,7 +102,10 @@ class Recorder:
 
 @contextmanager
 def enforced(test: str) -> Iterator[None]:
-    """Holds every call of a handler against its function's rights while the block lasts."""
+    """Holds every call of a handler against its function's rights while the block lasts.
+
+    A call that was refused is a failure, also where the handler goes on without what it asked for.
+    """
     recorder, call, submit = Recorder(), BaseClient._make_api_call, ThreadPoolExecutor.submit
 
     def checked(self: BaseClient, operation: str, parameters: dict[str, Any]) -> Any:
@@ -122,6 +129,7 @@ def enforced(test: str) -> Iterator[None]:
             lambda self, work, *args, **kwargs: submit(self, recorder.for_caller(work), *args, **kwargs),
         )
         yield
+    assert not recorder.refused, "; ".join(recorder.refused)
     if (file := os.environ.get(RECORD)) and recorder.needed:
         with Path(file).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps([test, sorted(recorder.needed)]) + "\n")

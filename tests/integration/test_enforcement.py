@@ -1,11 +1,12 @@
 """The enforcement of rights on moto must itself refuse, or it would prove nothing."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from functions.show_customer import show_customer
 from tests.cloudformation import ROOT
-from tests.integration.enforcement import WITHOUT, Need, Recorder
+from tests.integration.enforcement import WITHOUT, Need, Recorder, enforced
 from tests.integration.test_show_customer import CONTEXT
 
 from gjeldsbro.errors import UnexpectedError
@@ -29,6 +30,14 @@ def test_a_function_fails_without_a_right_that_it_needs(shown, monkeypatch, sid)
     show_customer._secrets.cache_clear()
     monkeypatch.setenv(WITHOUT, f"ShowCustomerRights/{sid}")
     with pytest.raises(UnexpectedError, match="AccessDenied"):
+        shown()
+
+
+def test_a_refusal_that_nobody_speaks_of_is_a_failure(shown, monkeypatch) -> None:
+    """Whatever our code makes of it: its role has a statement too few."""
+    monkeypatch.setenv(WITHOUT, "ShowCustomerRights/ReadTheCustomer")
+    refused = pytest.raises(AssertionError, match="show_customer may not dynamodb:Query")
+    with refused, enforced("this test"), suppress(UnexpectedError):
         shown()
 
 
