@@ -9,7 +9,7 @@ LOCAL := $(PYTHON) -m gjeldsbro_local.main
 # A Python 3.13 of this machine that works, or the version for uv to fetch.
 PYTHON_313 = $(shell for python in python3.13 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.13*/bin/python3.13; do \
 	"$$python" -c 'import ssl, venv' 2>/dev/null && { command -v "$$python"; exit; }; done; echo 3.13)
-SYNC := $(UV) pip sync --quiet --require-hashes --python
+SYNC := $(UV) pip sync --quiet --require-hashes --compile-bytecode --python
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header
 
 .DEFAULT_GOAL := help
