@@ -98,6 +98,13 @@ class Model:
             if before is not None:
                 self.pushes[slot] = {push for push in self.pushes[slot] if push is None or push.at > before} or {None}
 
+    def may_go(self, institution: str, provider: str) -> None:
+        """A load deletes pushes of a provider: those that are superseded now may be gone, whatever is so later."""
+        cover = self.cover(institution, provider)
+        for slot, pushes in self.pushes.items():
+            if slot[:2] == (institution, provider) and any(push and _is_covered(push, cover) for push in pushes):
+                pushes.add(None)
+
     def withdrawn(self, institution: str, provider: str) -> None:
         """An ended provider's data is gone, its pushes too."""
         self.sides.pop((institution, provider), None)

@@ -471,7 +471,9 @@ class WholeView(RegisterView):
             for slot, loan in self._register.held.items()
             if slot[1:3] == (institution, provider) and loan.timestamp <= latest
         ]
+        world.model.may_go(institution, provider)
         last = cover() if found else None
+        world.model.may_go(institution, provider)  # others may have come while it was asked
         gone = [(slot, push_version(loan)) for slot, loan in found if last is not None and loan.timestamp <= last]
         for slot, version in gone:
             world.pause()
