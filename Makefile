@@ -30,7 +30,7 @@ soak: setup ## The tests that take minutes each, with their figures
 	@$(PYTHON) -m pytest tests/soak -o python_files='soak_*.py' -o timeout=3600 -s
 	@POINTS=1 $(PYTHON) -m pytest -n 2 -o timeout=7200 tests/integration/test_our_faults.py tests/integration/test_stored_forms.py
 
-bench: $(VENV)/.project .tools/sam/.installed ## The benchmarks, or PARTS="pages cold push" of them, with their references; RECORD=1 notes the table
+bench: $(VENV)/.project .tools/sam/.installed ## The benchmarks, or PARTS="pages cold push" of them, with their references; RECORD=1 notes the rows
 	@$(PYTHON) -m tests.bench.run $(PARTS) $(if $(RECORD),--record)
 
 docs: $(VENV)/.project ## The API's description, docs/openapi.json and docs/api/index.html, from the handlers

@@ -1,4 +1,4 @@
-"""``make bench``: all parts, or those that are named (``make bench PARTS="pages push"``); ``RECORD=1`` notes the table.
+"""``make bench``: all parts, or those that are named (``make bench PARTS="pages push"``); ``RECORD=1`` notes the rows.
 
 A part is a module of this folder with ``ROWS`` and ``write_data`` (one table of ratios, see ``measure``), or one of
 ``ONLINE``: functions in the Lambda runtime that somebody waits for (see ``online``), or ``country``: whole nights and
@@ -50,7 +50,8 @@ def main(parts: Sequence[str], *, record: bool) -> None:
         console.print("Speed is the reference's time divided by ours, memory our process's peak divided by its.")
     if record and results:
         text = RESULTS.read_text(encoding="utf-8")
-        RESULTS.write_text(_RECORDED.sub(lambda _: f"\n{_markdown(results)}\n", text), encoding="utf-8")
+        others = "" if set(TABLES) <= set(parts) else _RECORDED.findall(text)[0]
+        RESULTS.write_text(_RECORDED.sub(lambda _: f"\n{_markdown(results, others)}\n", text), encoding="utf-8")
     if COUNTRY in parts:
         rehearse(console, record=record)
     if online_parts := [part for part in parts if part in ONLINE]:
@@ -88,19 +89,22 @@ def _table(results: Sequence[Result]) -> Table:
     return table
 
 
-def _markdown(results: Sequence[Result]) -> str:
-    """The table for the results file, with what it was measured on."""
+def _markdown(results: Sequence[Result], recorded: str) -> str:
+    """The table for the results file, with what it was measured on; rows of ``recorded`` stay that are not new."""
     machine = f"{os.cpu_count()} {platform.machine()} cores, Python {platform.python_version()}"
-    lines = [f"On {machine}, {datetime.now(UTC):%Y-%m-%d}:", ""]
     rows = [COLUMNS, ("---",) * len(COLUMNS), *(_cells(result) for result in results)]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
+    lines = [*recorded.splitlines(), *(f"| {' | '.join(row)} |" for row in rows)]
+    table = {_place(line): line for line in lines if line.startswith("|")}  # in the order in which places came first
+    return "\n".join([f"On {machine}, {datetime.now(UTC):%Y-%m-%d}:", "", *table.values(), ""])
+
+
+def _place(line: str) -> tuple[str, str]:
+    cells = line.split(" | ")
+    return cells[0], cells[COLUMNS.index("reference")]
 
 
 if __name__ == "__main__":
     asked = [argument for argument in sys.argv[1:] if argument != "--record"]
     if unknown := set(asked) - set(PARTS):
         sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    record = "--record" in sys.argv
-    if record and 0 < len(set(asked) & set(TABLES)) < len(TABLES):
-        sys.exit(f"the table is noted as a whole: {', '.join(TABLES)}")
-    main(asked or PARTS, record=record)
+    main(asked or PARTS, record="--record" in sys.argv)

@@ -146,7 +146,7 @@ def are_customer_ids(texts: Sequence[str], accepts: Accepts) -> bool:
 class CustomerIdSet:
     """A set of customerIDs that one of ``kinds`` lets in (not for ``format``): a bit for each that there can be.
 
-    It is made for millions of them and takes at most 37 MB for each kind; a Python set of five million takes
+    It is made for millions of them and takes at most 39 MB for each kind; a Python set of five million takes
     ten times as much. The rule is that of ``is_customer_id``, with the same shares and verdicts, but nothing is cut out
     of a text: a number and a comma are 12 bytes, and those are three integers. They look up day and month, year and two
     digits of the serial, and the rest. A number's bit is that of its first nine digits and of the remainder of the
