@@ -109,6 +109,8 @@ class Story:
         self.calls: list[tuple[str, dict[str, Any], Any]] = []
         self.revive: Callable[[], object] = lambda: None
         """Called when a function was killed: the next one lives."""
+        self.read_items: Callable[[str], Any] = self.store.get_json
+        """Reads the items of a map, as Step Functions does."""
         monkeypatch.setattr(InstitutionClient, "fetch_page", self._fetch_page)
         monkeypatch.setattr(InstitutionClient, "fetch_customers", self._fetch_customers)
         monkeypatch.setattr(CustomerClient, "ask", self._ask)
@@ -212,7 +214,7 @@ class Story:
     ) -> Execution:
         """An execution of a machine, by its name or its definition."""
         found = definition_of(machine) if isinstance(machine, str) else machine
-        return Execution(found, name, invoke or self.invoke, self.store.get_json)
+        return Execution(found, name, invoke or self.invoke, self.read_items)
 
     def night(self, run: str, request: dict[str, Any] | None = None) -> Any:
         """A night from its start to its end; the output."""
