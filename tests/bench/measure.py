@@ -93,7 +93,7 @@ class Result(NamedTuple):
 
 def speed(at_least: float, by: Literal["cpu", "seconds"] = "cpu") -> Aim:
     """At least so many times the reference's speed."""
-    return Aim(f"speed at least {at_least:g}", lambda ours, other: getattr(other, by) / getattr(ours, by) >= at_least)
+    return Aim(f"speed at least {at_least:.2g}", lambda ours, other: getattr(other, by) / getattr(ours, by) >= at_least)
 
 
 def memory(at_most: float) -> Aim:

@@ -25,20 +25,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.unit import night_world
+from tests.unit.invocations import ENDLESS, Execution, Invocation, KilledError, Machine, Task
 from tests.unit.night_world import PROVIDER, PUSHER, SUCCESSOR
 from tests.unit.whole_model import Loan, is_debt
 from tests.unit.whole_world import (
     BANK,
-    ENDLESS,
     OTHER_BANK,
     OTHER_PROVIDER,
     PEOPLE,
     PUSH_SECONDS,
-    Execution,
-    Invocation,
-    KilledError,
-    Machine,
-    Task,
     Watch,
     WholeWorld,
     amounts,
